@@ -110,6 +110,39 @@ def test_parts_are_copied_into_a_table_that_gets_its_key_once_it_is_whole(pipe, 
     assert pipe.rows("select count(*), count(distinct id) from raw.events") == [(1000, 1000)]
 
 
+def test_a_column_that_was_added_meanwhile_has_its_value_in_the_rows_of_all_parts(pipe, halves):
+    before = pipe.catalog(EVENTS)
+    load(pipe, halves, 1).ok()
+    pipe.do("alter table events add amount int default 7")
+    load(pipe, halves, 2).ok()
+    # as if this run had begun before the column was there
+    load(pipe, halves, 1, streams=before).ok()
+    complete(pipe, halves)
+    assert pipe.rows("select count(*), min(amount), count(amount) from raw.events") == [(1000, 7, 1000)]
+
+
+def test_a_column_that_was_dropped_meanwhile_has_the_load_begun_again(pipe, halves):
+    pipe.do("alter table events add amount int default 7")
+    load(pipe, halves, 1).ok()
+    pipe.do("alter table events drop amount")
+    assert "since its first load was divided into parts" in load(pipe, halves, 2).refused("table_changed")
+
+
+def test_only_one_run_begins_a_shared_load(pipe, halves):
+    nobody_had = now(pipe, halves)
+    load(pipe, halves, 1, nobody_had).ok()
+    begun = now(pipe, halves)
+    # as if it had taken its snapshot at the same moment
+    assert "at the same moment" in load(pipe, halves, 2, nobody_had).refused("lock_lost")
+    assert (now(pipe, halves).watermark, now(pipe, halves).columns) == (begun.watermark, begun.columns)
+
+
+def test_a_part_that_no_shard_has_set_is_refused_in_one_line(pipe):
+    pipe.do("create table events (id int primary key, updated_at timestamptz)")
+    pipe.tap["first_load_part"] = {STREAM: {"load": "x"}}
+    assert "only `tidemark run --shard` sets it" in pipe.sync(EVENTS).refused("setting_invalid")
+
+
 def test_a_run_from_the_beginning_ends_a_shared_load_and_its_late_parts_load_nothing(pipe, halves):
     load(pipe, halves, 1).ok()
     late = now(pipe, halves)

@@ -23,6 +23,7 @@ class LoadPart:
         watermark: the bookmark that the load leads to.
         columns: what the load's first run read of the table, as `ReadColumns.to_json` gives it; None in that run.
         share: which of how many runs this is, from 0 on: for work on the table that one of them should do.
+        begins: this is the load's first run, and `columns` is what it reads: told to the target.
     """
 
     load_id: str
@@ -31,6 +32,7 @@ class LoadPart:
     watermark: str | None = None
     columns: list[Any] | None = None
     share: tuple[int, int] = (0, 1)
+    begins: bool = False
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> LoadPart:
@@ -41,8 +43,8 @@ class LoadPart:
         """
         ranges = tuple((int(node), int(first), after) for node, first, after in value.get("ranges", ()))
         share, count = value.get("share", (0, 1))
-        watermark, columns = value.get("watermark"), value.get("columns")
-        return cls(str(value["load"]), int(value["part"]), ranges, watermark, columns, (int(share), int(count)))
+        watermark, columns, begins = value.get("watermark"), value.get("columns"), bool(value.get("begins"))
+        return cls(str(value["load"]), int(value["part"]), ranges, watermark, columns, (int(share), int(count)), begins)
 
     def to_json(self) -> dict[str, Any]:
         """Return the value for both."""
@@ -52,5 +54,6 @@ class LoadPart:
             "ranges": [list(blocks) for blocks in self.ranges],
             "watermark": self.watermark,
             "columns": self.columns,
+            "begins": self.begins,
             "share": list(self.share),
         }

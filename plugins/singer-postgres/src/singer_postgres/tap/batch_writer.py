@@ -193,7 +193,9 @@ class BatchWriter:
         self._tables[plan.stream, of_log] = table
         more: dict[str, Any] = {OF_LOG: True} if of_log else {}
         if plan.part is not None:
-            more[PART] = replace(plan.part, ranges=(), columns=opened.columns.to_json()).to_json()
+            begins = plan.part.columns is None
+            columns = opened.columns.to_json() if begins else plan.part.columns
+            more[PART] = replace(plan.part, ranges=(), columns=columns, begins=begins).to_json()
         self._write(
             type="SCHEMA",
             stream=stream.name,

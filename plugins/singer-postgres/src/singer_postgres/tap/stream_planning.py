@@ -23,7 +23,7 @@ from singer_postgres.core.source import (
     table_limits,
 )
 from singer_postgres.core.source.replication_key import Lookback, ReplicationKey
-from singer_postgres.core.source.stream_query import StreamQuery, refuse_unreadable, stream_query
+from singer_postgres.core.source.stream_query import ReadColumns, StreamQuery, refuse_unreadable, stream_query
 from singer_postgres.core.wire import BatchOrigin, refuse_own_name
 from singer_postgres.tap import earlier_rows, locks, ordered_bookmark
 from singer_postgres.tap.epochs import Epoch
@@ -153,7 +153,8 @@ def open_stream(  # noqa: PLR0913 - each argument has a name
         bound = bound if plan.bookmark is not None else None
     origin = replace(_origin(snapshot, plan), end=end)
     if plan.part is not None:
-        return _opened(plan, selection, None, snapshot, _of_part(origin, plan, plan.part, snapshot))
+        origin = _of_part(origin, plan, plan.part, snapshot)
+        return _opened(plan, _as_begun(selection, plan.part), None, snapshot, origin)
     return _opened(plan, selection, bound, snapshot, _resumed(origin, plan, snapshot))
 
 
@@ -199,12 +200,33 @@ def _of_part(origin: BatchOrigin, plan: StreamPlan, part: LoadPart, snapshot: Sn
     # `_checked` drops a first load whose columns changed
     is_changed = part.columns is not None and plan.first_load is None
     if is_changed or not {node for node, _, _ in part.ranges} <= known:
-        msg = (
-            f"{snapshot.relation} was rewritten or altered since its first load was divided into parts, so this part "
-            "can't be read; run this again, which begins that load again."
-        )
-        raise TableChangedError(msg)
+        raise TableChangedError(_part_changed(snapshot.relation))
     return replace(origin, end=part.watermark) if part.columns is not None else origin
+
+
+def _as_begun(selection: StreamQuery, part: LoadPart) -> StreamQuery:
+    """Return what the load's first run read: other parts may be under way, and would leave a new column null.
+
+    Raises:
+        TableChangedError: a column is gone.
+    """
+    if part.columns is None:
+        return selection
+    before, now = ReadColumns.from_json(part.columns), selection.relation
+    names = {name for name, *_ in before.columns}
+    if names - {column.name for column in selection.columns}:
+        raise TableChangedError(_part_changed(now))
+    # the run that completes the load adds what is new, with the value that old rows have
+    relation = replace(now, columns=tuple(column for column in now.columns if column.attnum <= before.max_attnum))
+    columns = tuple(column for column in selection.columns if column.name in names)
+    return replace(selection, relation=relation, columns=columns)
+
+
+def _part_changed(relation: Relation) -> str:
+    return (
+        f"{relation} was rewritten or altered since its first load was divided into parts, so this part can't be read; "
+        "run this again, which begins that load again."
+    )
 
 
 def _opened(

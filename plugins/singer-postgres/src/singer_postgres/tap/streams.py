@@ -12,7 +12,7 @@ import psycopg2
 from singer_sdk.helpers._batch import BaseBatchFileEncoding, BatchConfig, StorageTarget
 from tap_postgres.client import PostgresStream
 
-from singer_postgres.core.errors import SingerPostgresError
+from singer_postgres.core.errors import SettingInvalidError, SingerPostgresError
 from singer_postgres.core.load_part import LoadPart
 from singer_postgres.core.log_origin import LogOrigin
 from singer_postgres.core.lsn import lsn_of
@@ -170,7 +170,11 @@ class CopyStream(PostgresStream):
     @property
     def _part(self) -> LoadPart | None:
         named = (self.config.get("first_load_part") or {}).get(self.name)
-        return LoadPart.from_json(named) if named is not None else None
+        try:
+            return LoadPart.from_json(named) if named is not None else None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            msg = f"`first_load_part` of {self.name} is {named!r}, and only `tidemark run --shard` sets it; unset it."
+            raise SettingInvalidError(msg) from error
 
     @property
     def _columns_before(self) -> ReadColumns | None:

@@ -177,16 +177,23 @@ class LoadParts:
             empty: the stream's table has no rows.
 
         Raises:
-            LockLostError: the load has ended meanwhile.
+            LockLostError: the load has ended meanwhile, or another run has begun it.
             StateAheadError: the table has lost what other parts have loaded.
         """
         self._update(connection, stream, part, "run_id = %s", [run_id])
-        connection.execute(
-            sql.SQL(
-                "UPDATE {} SET watermark = %s, columns = %s WHERE source = %s AND stream = %s AND columns IS NULL"
-            ).format(self._name),
-            [watermark, json.dumps(part.columns), self.source, stream],
-        )
+        if part.begins:
+            columns = json.dumps(part.columns)
+            begun = connection.execute(
+                sql.SQL(
+                    "UPDATE {} SET watermark = %s, columns = %s WHERE source = %s AND stream = %s "
+                    # this run itself, if the connection broke while this was committed
+                    "AND (columns IS NULL OR columns = %s::jsonb AND watermark IS NOT DISTINCT FROM %s)"
+                ).format(self._name),
+                [watermark, columns, self.source, stream, columns, watermark],
+            )
+            if not begun.rowcount:
+                # it has read under a snapshot that the load's watermark does not know of
+                raise LockLostError(_begun_by_another(stream))
         query = "SELECT min(table_name) FROM {} WHERE source = %s AND stream = %s AND has_rows"
         row = connection.execute(sql.SQL(query).format(self._name), [self.source, stream]).fetchone()
         table = row and row[0]
@@ -229,6 +236,13 @@ class LoadParts:
                 "more of it. Run this again."
             )
             raise LockLostError(msg)
+
+
+def _begun_by_another(stream: str) -> str:
+    return (
+        f"Another run has begun the first load of {stream} that several runs share, at the same moment: this run loads "
+        "nothing of it. Run this again."
+    )
 
 
 def _ranges(value: Any) -> tuple[BlockRange, ...]:
