@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from singer_postgres.core.source.block_ranges import cut, merged, remaining
+from singer_postgres.core.source.block_ranges import cut, merged, parts, remaining, within
 from singer_postgres.core.source.relations import Leaf
 
 BLOCK = 8192
@@ -49,6 +49,18 @@ def test_remaining_and_loaded_ranges_together_are_the_table(parts, size, done):
     loaded = {block for block in blocks_of(done) if block[0] <= len(parts)}
     assert not loaded & set(left)
     assert loaded | set(left) == set(blocks_of(block_range for _, block_range in whole))
+
+
+@given(leaves, chunk_bytes, st.integers(1, 30 * BLOCK))
+def test_the_parts_of_a_shared_load_and_the_rest_hold_every_block_once(tables, size, part_bytes):
+    whole = cut(tables, chunk_bytes=size, parallel=2)
+    found = parts(tables, part_bytes=part_bytes)
+    # each run reads what lies in its part, and the last one what is left
+    read = [block_range for part in found for _, block_range in within(whole, part)]
+    rest = [block_range for _, block_range in remaining(whole, [block for part in found for block in part])]
+    every = [(table.relfilenode, block) for table in tables for block in range(END)]
+    assert sorted([*blocks_of(read), *blocks_of(rest)]) == every
+    assert all(sum(after - first for _, first, after in part) * BLOCK <= max(part_bytes, BLOCK) for part in found)
 
 
 @given(pieces)

@@ -85,7 +85,8 @@ SETTINGS = th.PropertiesList(
         default=300,
         title="Snapshot age",
         description="How long one snapshot of the source is held at most. An INCREMENTAL stream that takes longer "
-        "continues under a new one. A FULL_TABLE stream needs one snapshot for all its rows, so it fails.",
+        "continues under a new one, and reads at its end, under one snapshot, what was written meanwhile. A "
+        "FULL_TABLE stream needs one snapshot for all its rows, so it fails.",
     ),
     th.Property(
         "lookback_seconds",
