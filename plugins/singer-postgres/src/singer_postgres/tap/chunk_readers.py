@@ -21,6 +21,7 @@ from singer_postgres.tap.chunk_files import ChunkFile, ChunkFiles, ChunkWriter, 
 from singer_postgres.tap.events import Empty, Event, Failed, Read
 from singer_postgres.tap.locks import LockedError
 from singer_postgres.tap.range_lease import RangeLease, StaleError
+from singer_postgres.tap.range_outcomes import RangeOutcomes
 from singer_postgres.tap.range_queue import RangeQueue
 from singer_postgres.tap.snapshots import ChangedError
 from singer_postgres.tap.source_cost import SessionMeter, SourceCost
@@ -56,6 +57,7 @@ class ChunkReaders:
         self._files = files
         self._chunk_bytes, self._ceiling = settings.chunk_bytes, settings.ceiling
         self._queue = RangeQueue(source, plans, settings, notices, self.events)
+        self._outcomes = RangeOutcomes(self._queue)
         self._parallel = settings.parallel
 
     def start(self) -> None:
@@ -100,7 +102,7 @@ class ChunkReaders:
         except BaseException:
             self._files.discard(path)
             raise
-        with self._queue.reading(lease):
+        with self._outcomes.of(lease):
             self._read(worker, lease, path, meter)
         return True
 
