@@ -20,24 +20,16 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.extensions import make_dsn, parse_dsn
 from tap_postgres.tap import TapPostgres as MeltanoLabsTap
 
-from singer_postgres.core import driver_errors, setting_names, shared_causes
+from singer_postgres.core import driver_errors, shared_causes
 from singer_postgres.core.driver_errors import log_fields
-from singer_postgres.core.errors import (
-    SettingInvalidError,
-    SlotAheadError,
-    SlotMissingError,
-    StateInvalidError,
-    TableMissingError,
-    one_line,
-)
+from singer_postgres.core.errors import SlotAheadError, SlotMissingError, StateInvalidError, one_line
 from singer_postgres.core.notices import Notices
 from singer_postgres.core.source import masks, relations, selected_streams, start_date
 from singer_postgres.core.source.replication_key import Lookback
-from singer_postgres.core.source.stream_query import ReadColumns, mask_key_statement
-from singer_postgres.core.wire import SHAPE
+from singer_postgres.core.source.stream_query import mask_key_statement
 from singer_postgres.singer import configuration, tunnels
 from singer_postgres.singer.optional_password import settings_reported, without_password
-from singer_postgres.tap import earlier_state
+from singer_postgres.tap import earlier_state, run_checks
 from singer_postgres.tap.batch_writer import BatchWriter, watch_reader
 from singer_postgres.tap.chunk_files import ChunkFiles
 from singer_postgres.tap.chunk_readers import ChunkReaders
@@ -315,10 +307,12 @@ class TapPostgres(configuration.CheckedSettings, MeltanoLabsTap):
         configuration.check(self.config, self.config_jsonschema["properties"], WITHOUT_EFFECT)
         variable = f"{os.environ.get(_NAME, 'tap-postgres').upper().replace('-', '_')}_MASK_SECRET"
         masks.refuse(self.config.get("masks") or {}, self.config.get("mask_secret"), variable=variable)
-        self._check_names()
-        self._check_backfill()
-        self._check_selected()
+        run_checks.refuse_misspelt(self.config, self.catalog_dict, self._catalogs, self.logger)
         selected = [stream for stream in self.streams.values() if stream.selected]
+        run_checks.refuse_parts(self.config, selected, probe=self.open_stream)
+        if self.input_catalog is not None:
+            for name, error in run_checks.missing(self.catalog_dict, self.state, self._catalogs, self.logger):
+                self.stream_failed(name, error)
         if not (selected or self._failed):
             selected_streams.refuse_none()
         refuse_without_log(self.config, [stream for stream in selected if isinstance(stream, CopyStream)])
@@ -331,73 +325,6 @@ class TapPostgres(configuration.CheckedSettings, MeltanoLabsTap):
             )
         names = [stream.name for stream in selected]
         shared_causes.raise_failed(self._failed, of=names, could_not="be read", side="source")
-
-    def _check_names(self) -> None:
-        """Refuse settings that misspell a stream's name.
-
-        Raises:
-            SingerPostgresError: a name is misspelt, so a mask or a condition would have no effect.
-        """
-        named = {(name, stream) for name in setting_names.BY_STREAM for stream in self.config.get(name) or ()}
-        known = {entry["tap_stream_id"] for entry in self.catalog_dict["streams"]}
-        if unknown := sorted(pair for pair in named if pair[1] not in known):
-            # discovery may have left out streams that are not selected
-            with closing(self._catalogs.connect()) as connection:
-                known |= {f"{head.schema}-{head.name}" for head in relations.heads(connection, every=True)}
-            configuration.check_names(unknown, known, self.logger)
-
-    def _check_backfill(self) -> None:
-        """Refuse an impossible backfill before anything is read.
-
-        Raises:
-            SingerPostgresError, psycopg2.Error: the backfill is impossible.
-        """
-        selected = {name: stream for name, stream in self.streams.items() if stream.selected}
-        for name in self.config.get("backfill") or {}:
-            stream = selected.get(name)
-            if stream is None:
-                msg = f"`backfill` names {name}, which is not selected; selected are {', '.join(sorted(selected))}."
-                raise SettingInvalidError(msg)
-            is_followed = stream.replication_method == "LOG_BASED" or not isinstance(stream, CopyStream)
-            why = "it is LOG_BASED" if is_followed else stream.why_records
-            if why is not None:
-                what = f"{name} can't be backfilled, because it isn't sent in chunks: {why}"
-                msg = f"{what}. Change that, or leave out `backfill`."
-                raise SettingInvalidError(msg)
-            with self.open_stream(stream.plan):
-                pass
-        for name in self.config.get("first_load_part") or {}:
-            stream = selected.get(name)
-            if not isinstance(stream, CopyStream) or stream.why_records or stream.replication_method != "INCREMENTAL":
-                msg = f"`first_load_part` names {name}, which is not INCREMENTAL and sent in chunks; unset it."
-                raise SettingInvalidError(msg)
-
-    def _check_selected(self) -> None:
-        """Fail the streams that Meltano was asked to select but the source no longer has; the others are read.
-
-        Warn about streams that `metadata` describes but the source does not have.
-        """
-        # an empty catalog counts: every table of `select` may be gone
-        selected = selected_streams.selected_streams() if self.input_catalog is not None else None
-        if selected is None:
-            return
-        known = {entry["tap_stream_id"] for entry in self.catalog_dict["streams"]}
-        missing = selected.missing(known)
-        described = set(selected.described) - known - set(missing)
-        if not missing and not described:
-            return
-        with closing(self._catalogs.connect()) as connection:
-            if described:
-                # discovery may have left out streams that are not selected
-                described -= {f"{head.schema}-{head.name}" for head in relations.heads(connection, every=True)}
-            for name in sorted(described):
-                error = TableMissingError(f"`metadata` names {name}, which the source does not have; correct it.")
-                extra = log_fields(error, side="source", stream=name)
-                self.logger.warning("%s", error, extra=extra)
-            for name in missing:
-                state = self.state.get("bookmarks", {}).get(name, {})
-                was = ReadColumns.from_json(state[SHAPE]).table_oid if state.get(SHAPE) else 0
-                self.stream_failed(name, TableMissingError(relations.why_missing(connection, name, was)))
 
     def stream_failed(self, stream: str, error: Exception) -> None:
         """Record that a stream failed, and continue without it.
