@@ -101,7 +101,6 @@ BY_HAND = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "method", [INCREMENTAL, pytest.param(FULL_TABLE, marks=pytest.mark.long)], ids=["incremental", "whole"]
 )

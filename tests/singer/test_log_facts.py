@@ -249,7 +249,6 @@ def test_a_first_load_does_not_wait_for_ever_and_names_those_that_it_waits_for(l
         assert str(preparer_pid) not in text
 
 
-@pytest.mark.long
 def test_a_row_whose_commit_waits_for_a_standby_is_not_missed_by_a_first_load(log_pipe):  # noqa: F811
     pipe = log_pipe
     pipe.do(f"{SIMPLE}; create table later (id bigint primary key, name text)")

@@ -164,9 +164,11 @@ def test_a_session_that_hides_its_activity_keeps_bookmarks_back(pipe):
     assert notes(pipe) == {"late"}
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("prepares")
-@pytest.mark.parametrize("streams", [pytest.param(BY_STAMP, id="by time"), pytest.param(BY_ID, id="by number")])
+@pytest.mark.parametrize(
+    "streams",
+    [pytest.param(BY_STAMP, id="by time"), pytest.param(BY_ID, id="by number", marks=pytest.mark.long)],
+)
 def test_a_prepared_transaction_keeps_bookmarks_back(pipe, streams):
     make_orders(pipe)
     look_back_a_second(pipe)
