@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
+from singer_postgres.core import advisory_locks
 from singer_postgres.core.warehouse import load_parts, shard_plan
 from singer_postgres.core.warehouse.shard_plan import ShardPlan
 from tidemark.project import connections, meltano_state
@@ -63,11 +64,11 @@ def _locked(connection: Connection, keys: Iterable[int]) -> Iterator[bool]:
     held = []
     try:
         for key in keys:
-            if connection.execute("select pg_try_advisory_lock(%s)", [key]).fetchone() != (True,):
+            if not advisory_locks.try_lock(connection, key):
                 yield False
                 return
             held.append(key)
         yield True
     finally:
         for key in held:
-            connection.execute("select pg_advisory_unlock(%s)", [key])
+            advisory_locks.unlock(connection, key)

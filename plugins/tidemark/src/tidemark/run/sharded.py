@@ -163,8 +163,7 @@ class _ShardRun:
 
     def _take_lock(self) -> None:
         key = self._plan.lock_key(self.shard.number)
-        row = self.warehouse.execute("select pg_try_advisory_lock(%s)", [key]).fetchone()
-        if not row or not row[0]:
+        if not advisory_locks.try_lock(self.warehouse, key):
             who = advisory_locks.holder(self.warehouse, key) or "it ended just now"
             raise BusyError(f"Shard {self.shard} of {self.source.name} is being loaded already ({who}); wait for that.")
 
@@ -180,7 +179,7 @@ class _ShardRun:
         try:
             yield
         finally:
-            self.warehouse.execute("select pg_advisory_unlock(%s)", [self._plan.planning_key])
+            advisory_locks.unlock(self.warehouse, self._plan.planning_key)
 
     def _take_turn(self, of_tables: Mapping[str, int]) -> tuple[str, ...]:
         """Return the streams of this shard, after large tables that are not loaded yet were divided for all."""

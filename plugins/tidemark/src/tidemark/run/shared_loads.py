@@ -131,17 +131,17 @@ class SharedLoads:
             share: see `LoadPart`.
         """
         run_key = run_lock.key_of(self.source.raw_schema, load.table)
-        if not self._try_lock(run_key, shared=True):
+        if not advisory_locks.try_lock(self.warehouse, run_key, shared=True):
             return None
         begin = advisory_locks.key("tidemark part", load.id, "begin")
         # the first part's run takes the watermark, and the others wait for that
-        if not load.has_begun and not self._try_lock(begin):
-            self._unlock(run_key, shared=True)
+        if not load.has_begun and not advisory_locks.try_lock(self.warehouse, begin):
+            advisory_locks.unlock(self.warehouse, run_key, shared=True)
             return None
         first = () if load.has_begun else (begin,)
         for part in load.parts:
             key = advisory_locks.key("tidemark part", load.id, str(part.number))
-            if part.is_finished or not self._try_lock(key):
+            if part.is_finished or not advisory_locks.try_lock(self.warehouse, key):
                 continue
             # it may have been finished before this lock was taken
             now = self.now().get(load.stream)
@@ -152,17 +152,17 @@ class SharedLoads:
                     ranges = tuple(blocks for _, blocks in left)
                     told = LoadPart(load.id, part.number, ranges, now.watermark, now.columns, share)
                     return ClaimedPart(now, told, (*first, key))
-            self._unlock(key)
+            advisory_locks.unlock(self.warehouse, key)
         for key in first:
-            self._unlock(key)
-        self._unlock(run_key, shared=True)
+            advisory_locks.unlock(self.warehouse, key)
+        advisory_locks.unlock(self.warehouse, run_key, shared=True)
         return None
 
     def release(self, claimed: ClaimedPart) -> None:
         """Give a part back: it is loaded, or another run may try."""
         for key in claimed.locks:
-            self._unlock(key)
-        self._unlock(run_lock.key_of(self.source.raw_schema, claimed.load.table), shared=True)
+            advisory_locks.unlock(self.warehouse, key)
+        advisory_locks.unlock(self.warehouse, run_lock.key_of(self.source.raw_schema, claimed.load.table), shared=True)
 
     # the end
 
@@ -172,7 +172,7 @@ class SharedLoads:
         Other runs that load its parts keep it as it is.
         """
         key = run_lock.key_of(self.source.raw_schema, load.table)
-        if not self._try_lock(key):
+        if not advisory_locks.try_lock(self.warehouse, key):
             return False
         try:
             now = self.now().get(load.stream)
@@ -192,20 +192,11 @@ class SharedLoads:
                 self._table.close(self.warehouse, load.stream)
             return True
         finally:
-            self._unlock(key)
+            advisory_locks.unlock(self.warehouse, key)
 
     def drop(self, load: SharedLoad) -> None:
         """End a load whose table changed: the next run reads it from its beginning."""
         self._table.close(self.warehouse, load.stream)
-
-    def _try_lock(self, key: int, *, shared: bool = False) -> bool:
-        query = "select pg_try_advisory_lock_shared(%s)" if shared else "select pg_try_advisory_lock(%s)"
-        row = self.warehouse.execute(query, [key]).fetchone()
-        return bool(row and row[0])
-
-    def _unlock(self, key: int, *, shared: bool = False) -> None:
-        query = "select pg_advisory_unlock_shared(%s)" if shared else "select pg_advisory_unlock(%s)"
-        self.warehouse.execute(query, [key])
 
 
 def part_bytes(project: Project) -> float | None:
