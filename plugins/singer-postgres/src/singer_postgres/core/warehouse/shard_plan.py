@@ -1,7 +1,7 @@
 """`_tidemark_shards`: which streams of a source each of several runs loads, so that together they load all of them.
 
 All runs must have the same plan, or a stream would be loaded by two of them, or by none. So the plan is kept here. The
-first run that begins a further round makes a new one: every shard had its turn, and none of the others runs.
+first run of a further round makes a new one, once every shard had its turn, if none of the others runs.
 """
 
 from __future__ import annotations
@@ -83,9 +83,14 @@ class ShardPlan:
             ).fetchall()
             kept = {number: tuple(streams) for number, streams, _ in rows}
             turns = {number: run for number, _, run in rows}
-            is_over = all(turns.values()) and run_id != turns.get(shard) and not self._any_runs(connection, shard)
-            if is_over or len(kept) != self.count:
+            if len(kept) != self.count:
                 kept, turns = {}, {}
+            elif all(turns.values()) and run_id != turns.get(shard):
+                # With another plan, the others that run already would miss some streams in this round. So they find
+                # that one has had its turn in it.
+                turns = {}
+                if not self._any_runs(connection, shard):
+                    kept = {}
             bins = balanced(weights, self.count, kept=[kept.get(number, ()) for number in range(1, self.count + 1)])
             turns[shard] = run_id
             delete = sql.SQL("DELETE FROM {} WHERE source = %s AND shards = %s").format(self._name)
