@@ -5,18 +5,28 @@ from __future__ import annotations
 import json
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
+from singer_postgres.core.warehouse import shard_plan
+from singer_postgres.core.warehouse.load_parts import LoadParts
+from singer_postgres.core.warehouse.state_table import StateTable
+from singer_postgres.core.wire import FIRST_LOAD
 from tests.integration.conftest import make_checkout
+from tidemark.project import meltano_state, sources, state_lock
+from tidemark.project.directory import Project
+from tidemark.run.shared_loads import SharedLoads
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
+
+    from meltano.core.state_service import StateService
 
     from tests.integration.conftest import Checkout
 
@@ -26,6 +36,7 @@ LOAD = ("tap-postgres", "target-postgres")
 ROWS = 30_000
 SMALL = ["small_1", "small_2"]
 STATE = "dev:tap-postgres-to-target-postgres"
+CRAFTED = "public-crafted"
 _RAW = "id, note, updated_at"
 FINISHED = "select count(*) from raw._tidemark_load_parts where finished_at is not null having count(*) > 0"
 EXISTS = "select 1 where to_regclass('raw._tidemark_load_parts') is not null"
@@ -120,6 +131,63 @@ def test_the_part_of_a_killed_run_is_taken_over_and_each_row_is_there_once(proje
     outcomes = [outcome for outcome, _ in project.rows("warehouse", RUNS.format("big"))]
     assert outcomes[:2] == ["killed", "succeeded"]
     assert project.run("meltano", "state", "list").stdout.split() == [STATE]
+
+
+@pytest.fixture
+def crafted(project: Checkout, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], SharedLoads]]:
+    """A shared load whose parts are all loaded, as it is seen by any number of sessions."""
+    for name, value in project.env.items():
+        monkeypatch.setenv(name, value)
+    ours = Project(project.root)
+    source = sources.find(ours, sources.FIRST)
+    with ExitStack() as stack:
+
+        def seen() -> SharedLoads:
+            return SharedLoads(ours, source, "crafted", stack.enter_context(project.connect("warehouse")))
+
+        warehouse, parts = seen().warehouse, LoadParts("raw", "crafted")
+        warehouse.execute("create schema if not exists raw")
+        parts.ensure(warehouse)
+        StateTable("raw").ensure(warehouse)
+        shard_plan.TABLE.ensure(warehouse, "raw")
+        parts.open(warehouse, CRAFTED, "crafted", load_id="load", parts=[([(1, 0, 8)], 1)])
+        warehouse.execute(
+            """update raw._tidemark_load_parts set finished_at = now(), done = ranges, columns = '[]', watermark = '7'
+            where source = 'crafted'"""
+        )
+        yield seen
+        warehouse.execute("delete from raw._tidemark_load_parts where source = 'crafted'")
+        warehouse.execute("delete from raw._tidemark_shards where source = 'crafted'")
+        meltano_state.clear(ours, [meltano_state.id_of(ours, source)])
+
+
+def test_a_load_is_handed_over_beside_the_end_of_another_shard_and_both_are_in_the_state(crafted, monkeypatch):
+    loads, other = crafted(), crafted()
+    ours, source = loads.project, loads.source
+    meltano_state.put(ours, source, {"public-other": {"replication_key_value": 1}})
+    meltano_state.begin_shard(ours, source, "2-of-2", ["public-other"])
+    with meltano_state._meltano_state(ours) as service:
+        meltano_state._put(service, f"{STATE}:shard-2-of-2", {"public-other": {"replication_key_value": 2}})
+    put = meltano_state._put
+
+    def slow(service: StateService, name: str, entries: dict[str, Any]) -> None:
+        payload = meltano_state._payload(service, name)
+        time.sleep(0.3)
+        with monkeypatch.context() as patched:
+            patched.setattr(meltano_state, "_payload", lambda *_: payload)
+            put(service, name, entries)
+
+    def end() -> None:
+        with state_lock.alone(other.warehouse, source):
+            meltano_state.end_shard(ours, source, "2-of-2")
+
+    monkeypatch.setattr(meltano_state, "_put", slow)
+    with ThreadPoolExecutor(2) as beside:
+        handed, ended = beside.submit(loads.hand_over, loads.now()[CRAFTED]), beside.submit(end)
+        assert handed.result()
+        ended.result()
+    entries = meltano_state.entries(ours, source)
+    assert (entries[CRAFTED][FIRST_LOAD], entries["public-other"]) == (["7", [[1, 0, 8]]], {"replication_key_value": 2})
 
 
 @pytest.mark.long

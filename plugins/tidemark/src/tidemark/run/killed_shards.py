@@ -11,7 +11,7 @@ from psycopg import sql
 from singer_postgres.core import advisory_locks
 from singer_postgres.core.warehouse import load_parts, shard_plan
 from singer_postgres.core.warehouse.shard_plan import ShardPlan
-from tidemark.project import connections, meltano_state
+from tidemark.project import connections, meltano_state, state_lock
 from tidemark.run.shared_loads import SharedLoads
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def adopt(project: Project, source: SourceDefinition, warehouse: Warehouse) -> N
                 continue
             ids = [row[0] for row in connection.execute(sql.SQL("select distinct source from {}").format(name))]
             if table is shard_plan.TABLE:
-                adopt_states(project, source, connection, ids)
+                with state_lock.alone(connection, source):
+                    adopt_states(project, source, connection, ids)
             for source_id in ids if table is load_parts.TABLE else ():
                 shared = SharedLoads(project, source, source_id, connection)
                 for load in shared.now().values():
@@ -44,7 +45,7 @@ def adopt(project: Project, source: SourceDefinition, warehouse: Warehouse) -> N
 def adopt_states(
     project: Project, source: SourceDefinition, connection: Connection, source_ids: Iterable[str], *, own: str = ""
 ) -> None:
-    """Merge the states of killed shards of a source.
+    """Merge the states of killed shards of a source. The caller keeps out other runs.
 
     Args:
         source_ids: the identities that the source has had.

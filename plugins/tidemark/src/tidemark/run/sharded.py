@@ -21,7 +21,15 @@ from singer_postgres.core.warehouse.connections import WarehouseConnector
 from singer_postgres.core.warehouse.shard_plan import ShardPlan
 from tidemark.errors import BusyError, TidemarkError, UsageError
 from tidemark.inspect.reconcile.pairing import Endpoints
-from tidemark.project import connections, database_settings, meltano_project, meltano_state, sources, work_dir
+from tidemark.project import (
+    connections,
+    database_settings,
+    meltano_project,
+    meltano_state,
+    sources,
+    state_lock,
+    work_dir,
+)
 from tidemark.run import blocks, killed_shards, stream_sizes
 from tidemark.run.progress import LineProgress
 from tidemark.run.report import report_of
@@ -30,6 +38,7 @@ from tidemark.run.shared_loads import SharedLoads
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from singer_postgres.core.warehouse.load_parts import SharedLoad
@@ -167,19 +176,9 @@ class _ShardRun:
             who = advisory_locks.holder(self.warehouse, key) or "it ended just now"
             raise BusyError(f"Shard {self.shard} of {self.source.name} is being loaded already ({who}); wait for that.")
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> AbstractContextManager[None]:
         """Keep out the other shards for a moment."""
-        try:
-            self.warehouse.execute("select pg_advisory_lock(%s)", [self._plan.planning_key])
-        except psycopg.errors.LockNotAvailable as error:
-            raise BusyError(
-                f"Another shard of {self.source.name} has been planning for {_PLANNING_S} s; run this again."
-            ) from error
-        try:
-            yield
-        finally:
-            advisory_locks.unlock(self.warehouse, self._plan.planning_key)
+        return state_lock.alone(self.warehouse, self.source)
 
     def _take_turn(self, of_tables: Mapping[str, int]) -> tuple[str, ...]:
         """Return the streams of this shard, after large tables that are not loaded yet were divided for all."""

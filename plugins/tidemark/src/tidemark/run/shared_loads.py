@@ -20,7 +20,7 @@ from singer_postgres.core.warehouse.load_parts import LoadParts, SharedLoad
 from singer_postgres.core.warehouse.state_table import StateTable
 from singer_postgres.core.wire import FIRST_LOAD, SHAPE
 from tidemark.errors import UsageError
-from tidemark.project import connections, meltano_project, meltano_state
+from tidemark.project import connections, meltano_project, meltano_state, state_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -171,6 +171,10 @@ class SharedLoads:
 
         Other runs that load its parts keep it as it is.
         """
+        with state_lock.alone(self.warehouse, self.source):
+            return self._hand_over(load)
+
+    def _hand_over(self, load: SharedLoad) -> bool:
         key = run_lock.key_of(self.source.raw_schema, load.table)
         if not advisory_locks.try_lock(self.warehouse, key):
             return False

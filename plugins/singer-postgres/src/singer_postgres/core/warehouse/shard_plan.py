@@ -64,13 +64,8 @@ class ShardPlan:
         """Return the key of the advisory lock that a run of a shard holds."""
         return advisory_locks.key("tidemark shard", self.schema, self.source, f"{shard}/{self.count}")
 
-    @property
-    def planning_key(self) -> int:
-        """The key of the advisory lock for what only one run may do at a time."""
-        return advisory_locks.key("tidemark shards", self.schema, self.source)
-
     def take(self, connection: Connection, shard: int, *, run_id: str, weights: Mapping[Group, int]) -> tuple[str, ...]:
-        """Return the streams of a shard for the run that takes its turn. The caller holds `planning_key`.
+        """Return the streams of a shard for the run that takes its turn. The caller keeps out the others.
 
         Args:
             weights: all streams, with about how many bytes a run loads of them.
