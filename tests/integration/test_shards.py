@@ -10,15 +10,18 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psutil
+import psycopg
 import pytest
 
 from singer_postgres.core.warehouse import shard_plan
 from singer_postgres.core.warehouse.load_parts import LoadParts
+from singer_postgres.core.warehouse.shard_plan import ShardPlan
 from singer_postgres.core.warehouse.state_table import StateTable
 from singer_postgres.core.wire import FIRST_LOAD
 from tests.integration.conftest import make_checkout
 from tidemark.project import meltano_state, sources, state_lock
 from tidemark.project.directory import Project
+from tidemark.run.shard import Shard
 from tidemark.run.shared_loads import SharedLoads
 
 if TYPE_CHECKING:
@@ -188,6 +191,24 @@ def test_a_load_is_handed_over_beside_the_end_of_another_shard_and_both_are_in_t
         ended.result()
     entries = meltano_state.entries(ours, source)
     assert (entries[CRAFTED][FIRST_LOAD], entries["public-other"]) == (["7", [[1, 0, 8]]], {"replication_key_value": 2})
+
+
+def test_a_load_belongs_to_the_run_that_completes_it_although_others_were_killed_or_begin_late(crafted, monkeypatch):
+    killed, completes = crafted(), crafted()
+    plan = ShardPlan("raw", "crafted", 2)
+    weights = {(CRAFTED,): 1, ("public-other",): 5}
+    assert plan.take(killed.warehouse, 1, run_id="1", weights=weights) == ("public-other",)
+    with monkeypatch.context() as patched:
+        patched.setattr(LoadParts, "close", lambda _, connection, __: connection.close())
+        with pytest.raises(psycopg.OperationalError):
+            killed.hand_over(killed.now()[CRAFTED], Shard(1, 2))
+    # Meltano's state was written and the parts are still there, so another run does it again
+    assert meltano_state.entries(completes.project, completes.source)[CRAFTED][FIRST_LOAD] == ["7", [[1, 0, 8]]]
+    assert completes.hand_over(completes.now()[CRAFTED], Shard(1, 2))
+    assert CRAFTED not in completes.now()
+    # the plan gave it to the second shard
+    assert plan.take(completes.warehouse, 2, run_id="2", weights=weights) == ()
+    assert set(plan.take(completes.warehouse, 1, run_id="1", weights=weights)) == {CRAFTED, "public-other"}
 
 
 @pytest.mark.long

@@ -228,7 +228,7 @@ class _ShardRun:
         """Load a part, or complete a load whose parts are all loaded. Return whether there is more to do."""
         loads = self._loads()
         for load in loads.values():
-            if load.is_complete and self._shared.hand_over(load):
+            if load.is_complete and self._shared.hand_over(load, self.shard):
                 self.say("info", f"All parts of {load.stream} are loaded; now what its table has got since is")
                 self._load([load.stream])
                 return True

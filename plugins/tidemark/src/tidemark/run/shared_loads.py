@@ -17,6 +17,7 @@ from singer_postgres.core.load_part import LoadPart
 from singer_postgres.core.source import block_ranges, relations
 from singer_postgres.core.warehouse import run_lock
 from singer_postgres.core.warehouse.load_parts import LoadParts, SharedLoad
+from singer_postgres.core.warehouse.shard_plan import ShardPlan
 from singer_postgres.core.warehouse.state_table import StateTable
 from singer_postgres.core.wire import FIRST_LOAD, SHAPE
 from tidemark.errors import UsageError
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tidemark.inspect.reconcile.pairing import Endpoints
     from tidemark.project.directory import Project
     from tidemark.project.sources import SourceDefinition
+    from tidemark.run.shard import Shard
 
     Connection = psycopg.Connection[Any]
 
@@ -166,15 +168,19 @@ class SharedLoads:
 
     # the end
 
-    def hand_over(self, load: SharedLoad) -> bool:
+    def hand_over(self, load: SharedLoad, shard: Shard | None = None) -> bool:
         """Have the next ordinary run of the stream go on from what is loaded. Return whether it was this that did so.
 
         Other runs that load its parts keep it as it is.
+
+        Args:
+            shard: the one that loads the rest. The stream is its own from here on: a run that begins meanwhile does
+                not load it, and its retry does, should it be killed.
         """
         with state_lock.alone(self.warehouse, self.source):
-            return self._hand_over(load)
+            return self._hand_over(load, shard)
 
-    def _hand_over(self, load: SharedLoad) -> bool:
+    def _hand_over(self, load: SharedLoad, shard: Shard | None) -> bool:
         key = run_lock.key_of(self.source.raw_schema, load.table)
         if not advisory_locks.try_lock(self.warehouse, key):
             return False
@@ -193,6 +199,9 @@ class SharedLoads:
                     StateTable(self.source.raw_schema).set_ranges(
                         self.warehouse, self.source_id, load.stream, now.done, has_rows=now.has_rows
                     )
+                if shard:
+                    plan = ShardPlan(self.source.raw_schema, self.source_id, shard.count)
+                    plan.move(self.warehouse, load.stream, shard.number)
                 self._table.close(self.warehouse, load.stream)
             return True
         finally:

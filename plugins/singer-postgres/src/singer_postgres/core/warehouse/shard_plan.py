@@ -107,6 +107,21 @@ class ShardPlan:
                 )
         return tuple(bins[shard - 1])
 
+    def move(self, connection: Connection, stream: str, shard: int) -> None:
+        """Give a stream to a shard for the rest of the round: to its run, and to the retry if that one is killed.
+
+        Args:
+            stream: one that moves alone.
+        """
+        connection.execute(
+            sql.SQL(
+                "UPDATE {} SET streams = streams - %(stream)s::text || "
+                "CASE WHEN shard = %(shard)s THEN to_jsonb(array[%(stream)s::text]) ELSE '[]' END "
+                "WHERE source = %(source)s AND shards = %(shards)s"
+            ).format(self._name),
+            {"stream": stream, "shard": shard, "source": self.source, "shards": self.count},
+        )
+
     @property
     def _name(self) -> sql.Composable:
         return TABLE.in_statement(self.schema)
