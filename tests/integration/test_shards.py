@@ -13,14 +13,17 @@ import psutil
 import psycopg
 import pytest
 
-from singer_postgres.core.warehouse import shard_plan
+from singer_postgres.core.warehouse import shard_plan, tables
 from singer_postgres.core.warehouse.load_parts import LoadParts
 from singer_postgres.core.warehouse.shard_plan import ShardPlan
 from singer_postgres.core.warehouse.state_table import StateTable
 from singer_postgres.core.wire import FIRST_LOAD
 from tests.integration.conftest import make_checkout
-from tidemark.project import meltano_state, sources, state_lock
+from tidemark.errors import TidemarkError, WarehouseUnreachableError
+from tidemark.inspect.reconcile.pairing import Endpoints
+from tidemark.project import connections, database_settings, meltano_state, sources, state_lock
 from tidemark.project.directory import Project
+from tidemark.run import sharded, stream_sizes
 from tidemark.run.shard import Shard
 from tidemark.run.shared_loads import SharedLoads
 
@@ -137,19 +140,25 @@ def test_the_part_of_a_killed_run_is_taken_over_and_each_row_is_there_once(proje
 
 
 @pytest.fixture
-def crafted(project: Checkout, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], SharedLoads]]:
-    """A shared load whose parts are all loaded, as it is seen by any number of sessions."""
+def ours(project: Checkout, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The project, for calls in this process."""
     for name, value in project.env.items():
         monkeypatch.setenv(name, value)
-    ours = Project(project.root)
+    return Project(project.root)
+
+
+@pytest.fixture
+def crafted(ours: Project) -> Iterator[Callable[[], SharedLoads]]:
+    """A shared load whose parts are all loaded, as it is seen by any number of sessions."""
     source = sources.find(ours, sources.FIRST)
     with ExitStack() as stack:
 
         def seen() -> SharedLoads:
-            return SharedLoads(ours, source, "crafted", stack.enter_context(project.connect("warehouse")))
+            warehouse = connections.connect(database_settings.warehouse(ours, source))
+            return SharedLoads(ours, source, "crafted", stack.enter_context(warehouse))
 
         warehouse, parts = seen().warehouse, LoadParts("raw", "crafted")
-        warehouse.execute("create schema if not exists raw")
+        tables.ensure_schema(warehouse, "raw")
         parts.ensure(warehouse)
         StateTable("raw").ensure(warehouse)
         shard_plan.TABLE.ensure(warehouse, "raw")
@@ -209,6 +218,48 @@ def test_a_load_belongs_to_the_run_that_completes_it_although_others_were_killed
     # the plan gave it to the second shard
     assert plan.take(completes.warehouse, 2, run_id="2", weights=weights) == ()
     assert set(plan.take(completes.warehouse, 1, run_id="1", weights=weights)) == {CRAFTED, "public-other"}
+
+
+def test_a_table_that_is_altered_keeps_no_shard_from_the_others(project, ours, monkeypatch):
+    select(project, "big", "tall")
+    for name, value in project.env.items():
+        monkeypatch.setenv(name, value)
+    source = sources.find(ours, sources.FIRST)
+    ends = Endpoints.of(ours, source)
+    with ExitStack() as stack:
+        reader, altering = (stack.enter_context(project.connect("source")) for _ in range(2))
+        reader.execute("set lock_timeout = '2s'")
+        altering.execute("vacuum big")
+        stack.enter_context(altering.transaction(force_rollback=True))
+        whole = stream_sizes.of_tables(reader, ends.selected.values())
+        altering.execute("lock table big in access exclusive mode")
+        sizes = stream_sizes.of_tables(reader, ends.selected.values())
+        assert sizes["public-tall"] == whole["public-tall"]
+        assert 0.9 < sizes["public-big"] / whole["public-big"] <= 1
+        loads = SharedLoads(ours, source, "altered", stack.enter_context(sharded._session(ends)))
+        tables.ensure_schema(loads.warehouse, "raw")
+        try:
+            loads.open(ends, ends.selected.values(), sizes, runs=2)
+            assert set(loads.now()) == {"public-tall"}
+        finally:
+            loads.warehouse.execute("delete from raw._tidemark_load_parts where source = 'altered'")
+
+
+@pytest.mark.parametrize(
+    ("statement", "error", "said"),
+    [
+        ("select from gone", TidemarkError, 'The warehouse refused a statement: relation "gone" does not exist'),
+        (
+            "select pg_terminate_backend(pg_backend_pid())",
+            WarehouseUnreachableError,
+            "A session in the warehouse broke",
+        ),
+    ],
+)
+def test_an_error_in_the_session_with_the_shards_locks_says_what_the_warehouse_refused(ours, statement, error, said):
+    ends = Endpoints.of(ours, sources.find(ours, sources.FIRST))
+    with pytest.raises(error, match=said), sharded._session(ends) as session:
+        session.execute(statement)
 
 
 @pytest.mark.long

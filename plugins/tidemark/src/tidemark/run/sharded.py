@@ -19,7 +19,7 @@ from singer_postgres.core.source.selected_streams import Pattern
 from singer_postgres.core.warehouse import tables
 from singer_postgres.core.warehouse.connections import WarehouseConnector
 from singer_postgres.core.warehouse.shard_plan import ShardPlan
-from tidemark.errors import BusyError, TidemarkError, UsageError
+from tidemark.errors import BusyError, UsageError
 from tidemark.inspect.reconcile.pairing import Endpoints
 from tidemark.project import (
     connections,
@@ -110,16 +110,17 @@ def _session(ends: Endpoints) -> Iterator[Connection]:
     """Open the session that holds this run's locks.
 
     Raises:
-        TidemarkError: it broke.
+        TidemarkError: it broke, or the warehouse refused a statement.
     """
     connector = WarehouseConnector(
         lambda: connections.parameters(ends.warehouse), ends.definition.raw_schema, lock_timeout_s=_PLANNING_S
     )
     try:
-        with connector.connect_once() as connection:
-            yield connection
-    except psycopg.Error as error:
-        raise TidemarkError(f"The session that holds the shard's locks in the warehouse broke: {error}.") from error
+        connection = connector.connect_once()
+    except psycopg.OperationalError as error:
+        raise connections.unreachable(ends.warehouse, error) from error
+    with connection, connections.explained(connection, ends.warehouse):
+        yield connection
 
 
 @dataclass
@@ -156,7 +157,7 @@ class _ShardRun:
         whole.success = True
         self._take_lock()
         tables.ensure_schema(self.warehouse, self.source.raw_schema)
-        with connections.connect(self.ends.source) as connection:
+        with connections.connect(self.ends.source) as connection, connections.explained(connection, self.ends.source):
             sizes = stream_sizes.of_tables(connection, self.ends.selected.values())
         with self._alone():
             ids = [self.ends.source_id]

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from singer_postgres.core import advisory_locks
 from singer_postgres.core.load_part import LoadPart
 from singer_postgres.core.source import block_ranges, relations
@@ -25,8 +27,6 @@ from tidemark.project import connections, meltano_project, meltano_state, state_
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    import psycopg
 
     from tidemark.inspect.check.streams import Stream
     from tidemark.inspect.reconcile.pairing import Endpoints
@@ -43,6 +43,8 @@ _SMALLEST_BYTES = 2**30
 _LARGEST_BYTES = 16 * 2**30
 # more parts than runs, so that fast runs take more of them
 _PARTS_A_RUN = 8
+# the other runs wait meanwhile
+_SHORT = "set lock_timeout = '1s'"
 
 
 @dataclass(frozen=True)
@@ -98,11 +100,15 @@ class SharedLoads:
             return
         entries = meltano_state.entries(self.project, self.source)
         with connections.connect(ends.source) as connection:
+            connection.execute(_SHORT)
             for stream in large:
                 entry = entries.get(stream.name, {})
                 if entry.get("replication_key_value") is not None or entry.get(FIRST_LOAD):
                     continue
-                relation = relations.find(connection, *stream.relation.path)
+                relation = None
+                # one run loads a table that another session alters just now
+                with connections.explained(connection, ends.source), suppress(psycopg.errors.LockNotAvailable):
+                    relation = relations.find(connection, *stream.relation.path)
                 if relation is None or relation.inherited or not (stream.key or relation.key):
                     continue
                 size = sum(leaf.bytes for leaf in relation.leaves)
