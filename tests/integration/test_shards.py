@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import psutil
 import psycopg
@@ -260,6 +261,19 @@ def test_an_error_in_the_session_with_the_shards_locks_says_what_the_warehouse_r
     ends = Endpoints.of(ours, sources.find(ours, sources.FIRST))
     with pytest.raises(error, match=said), sharded._session(ends) as session:
         session.execute(statement)
+
+
+def test_the_shards_together_read_no_more_in_a_second_than_one_run_may(ours, monkeypatch):
+    begun = mock.MagicMock()
+    begun.outcome.blocks = [mock.MagicMock()]
+    source = sources.find(ours, sources.FIRST)
+    run = sharded._ShardRun(ours, source, Shard(2, 4), mock.Mock(), begun, mock.Mock(), mock.Mock(), "")
+    given = []
+    for ceiling in ("10", "0"):
+        monkeypatch.setenv("TAP_POSTGRES_MAX_SOURCE_MB_PER_S", ceiling)
+        run._meltano(["public-big"], {})
+        given.append(begun.load.call_args.kwargs["more"].get("TAP_POSTGRES_MAX_SOURCE_MB_PER_S"))
+    assert given == ["2.5", None]
 
 
 @pytest.mark.long

@@ -7,7 +7,7 @@ All that they know of each other is in the warehouse. A run that is killed loses
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from tidemark.project import (
     database_settings,
     meltano_project,
     meltano_state,
+    resolved_settings,
     sources,
     state_lock,
     work_dir,
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 
 # the longest wait for others that plan
 _PLANNING_S = 300
+# the setting that limits how fast a tap reads
+_CEILING = "max_source_mb_per_s"
 # how long this waits before it looks again for a part, or for the end of the others
 _POLL_S = 1.0
 
@@ -263,6 +266,7 @@ class _ShardRun:
     ) -> BlockOutcome:
         more = {
             **meltano_project.only(self.source.prefix, streams),
+            **self._ceiling(),
             **work_dir.of_shard(self.project, self.shard.name),
             **variables,
         }
@@ -276,3 +280,12 @@ class _ShardRun:
             if not ended.failures:
                 whole.failures.append(ended.failure())
         return ended
+
+    def _ceiling(self) -> dict[str, str]:
+        """Return the variable with this run's share of what all may read from the source in a second."""
+        setting = resolved_settings.read(self.project, self.source.tap, [_CEILING]).get(_CEILING)
+        # the tap refuses what is no number
+        with suppress(ValueError):
+            if setting and (most := float(setting.value)) > 0:
+                return {f"{self.source.prefix}_{_CEILING.upper()}": str(most / self.shard.count)}
+        return {}
