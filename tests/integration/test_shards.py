@@ -14,6 +14,7 @@ import psutil
 import psycopg
 import pytest
 
+from singer_postgres.core import advisory_locks
 from singer_postgres.core.warehouse import shard_plan, tables
 from singer_postgres.core.warehouse.load_parts import LoadParts
 from singer_postgres.core.warehouse.shard_plan import ShardPlan
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from meltano.core.state_service import StateService
 
+    from singer_postgres.core.advisory_locks import LockHolder
     from tests.integration.conftest import Checkout
 
 # on a busy machine, each start of Meltano takes ten seconds
@@ -274,6 +276,27 @@ def test_the_shards_together_read_no_more_in_a_second_than_one_run_may(ours, mon
         run._meltano(["public-big"], {})
         given.append(begun.load.call_args.kwargs["more"].get("TAP_POSTGRES_MAX_SOURCE_MB_PER_S"))
     assert given == ["2.5", None]
+
+
+def test_shards_on_several_machines_say_that_a_file_has_meltanos_state(ours, monkeypatch):
+    warehouse = database_settings.warehouse(ours, sources.find(ours, sources.FIRST))
+    plan, holder = ShardPlan("raw", "machines", 3), advisory_locks.holder
+    with connections.connect(warehouse) as one, connections.connect(warehouse) as other:
+        for session, number in ((one, 1), (other, 2)):
+            advisory_locks.try_lock(session, plan.lock_key(number))
+        assert sharded._of_state_file(ours, one, plan) is None
+
+        def elsewhere(connection: psycopg.Connection[Any], lock: int) -> LockHolder | None:
+            found = holder(connection, lock)
+            return found._replace(address="10.0.0.7") if found and lock == plan.lock_key(2) else found
+
+        monkeypatch.setattr(advisory_locks, "holder", elsewhere)
+        said = sharded._of_state_file(ours, one, plan)
+        assert said is not None
+        assert said.startswith("Shards run on several machines (10.0.0.7, 127.0.0.1), and Meltano's state is in /")
+        assert "Set MELTANO_DATABASE_URI" in said
+        monkeypatch.setenv("MELTANO_DATABASE_URI", "postgresql://db/meltano")
+        assert sharded._of_state_file(ours, one, plan) is None
 
 
 @pytest.mark.long

@@ -24,6 +24,7 @@ from tidemark.inspect.reconcile.pairing import Endpoints
 from tidemark.project import (
     connections,
     database_settings,
+    meltano_database,
     meltano_project,
     meltano_state,
     resolved_settings,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
 # the longest wait for others that plan
 _PLANNING_S = 300
+_SEVERAL = 2
 # the setting that limits how fast a tap reads
 _CEILING = "max_source_mb_per_s"
 # how long this waits before it looks again for a part, or for the end of the others
@@ -126,6 +128,23 @@ def _session(ends: Endpoints) -> Iterator[Connection]:
         yield connection
 
 
+def _of_state_file(project: Project, warehouse: Connection, plan: ShardPlan) -> str | None:
+    """Return what is wrong if other machines don't see this run's bookmarks. Runs of one machine may share a file."""
+    file = meltano_database.file_of(project, resolved_settings.database_uri(project))
+    if file is None:
+        return None
+    others = (advisory_locks.holder(warehouse, plan.lock_key(number)) for number in range(1, plan.count + 1))
+    addresses = {holder.address for holder in others if holder}
+    if len(addresses) < _SEVERAL:
+        return None
+    return (
+        f"Shards run on several machines ({', '.join(sorted(addresses))}), and Meltano's state is in {file}, which is "
+        "only on this one. Without the bookmarks of the others, each machine reads streams from an older bookmark or "
+        "from their beginning, and doubles rows of streams in allow_duplicates. Set MELTANO_DATABASE_URI to a database "
+        "in PostgreSQL on all of them."
+    )
+
+
 @dataclass
 class _ShardRun:
     """A run of a shard."""
@@ -159,6 +178,8 @@ class _ShardRun:
         (whole,) = self.begun.outcome.blocks
         whole.success = True
         self._take_lock()
+        if warning := _of_state_file(self.project, self.warehouse, self._plan):
+            self.say("warning", warning)
         tables.ensure_schema(self.warehouse, self.source.raw_schema)
         with connections.connect(self.ends.source) as connection, connections.explained(connection, self.ends.source):
             sizes = stream_sizes.of_tables(connection, self.ends.selected.values())
