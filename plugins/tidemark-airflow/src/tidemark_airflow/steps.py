@@ -125,7 +125,9 @@ def plan(
             if not stage.only_loads:
                 stage = _Stage(before=tuple(stage.names), only_loads=True)
             own = _free(task_name(blocks, source if several else None), found)
-            found.append(Step(own, blocks, stage.before, source, part=source or "", shards=shards if source else 1))
+            # with further blocks, such as a mapper, one run does all of it
+            runs = shards if source and len(blocks) == len(("tap", "target")) else 1
+            found.append(Step(own, blocks, stage.before, source, part=source or "", shards=runs))
             stage.names.append(own)
             if source:
                 stage.loads[source] = own
