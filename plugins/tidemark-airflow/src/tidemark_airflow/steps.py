@@ -48,6 +48,7 @@ class Step:
         options: options of `tidemark run`.
         part: what its events are about: the source that it loads, or those that its models stand on.
         shards: how many runs share it.
+        slots: how many slots of its source's pool each run takes.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Step:
     options: tuple[str, ...] = ()
     part: str = ""
     shards: int = 1
+    slots: int = 1
 
     @property
     def loads(self) -> bool:
