@@ -274,4 +274,6 @@ def test_a_plain_table_that_is_to_be_partitioned_gets_the_way_to_convert_it(chec
     # as it is once it is partitioned
     parts = "create table raw.orders_p0 partition of raw.orders for values with (modulus 1, remainder 0)"
     with broken(checkout, "warehouse", f"{table} partition by hash (order_id)", parts, own, then=gone):
-        assert only(check(checkout, env))["what"] == misspelt["what"]
+        env["TARGET_POSTGRES_RAW_PARTITIONS"] = '{"public-orders": {"by": "hash", "width": 7}}'
+        unused = only(check(checkout, env))["what"]
+    assert "raw_partitions has width 7 for public-orders, which is partitioned by hash, so that has no effect" in unused

@@ -5,19 +5,38 @@ from __future__ import annotations
 import json
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import psutil
+import psycopg
 import pytest
 
+from singer_postgres.core import advisory_locks
+from singer_postgres.core.warehouse import shard_plan, tables
+from singer_postgres.core.warehouse.load_parts import LoadParts
+from singer_postgres.core.warehouse.shard_plan import ShardPlan
+from singer_postgres.core.warehouse.state_table import StateTable
+from singer_postgres.core.wire import FIRST_LOAD
 from tests.integration.conftest import make_checkout
+from tidemark.errors import TidemarkError, WarehouseUnreachableError
+from tidemark.inspect.reconcile.pairing import Endpoints
+from tidemark.project import connections, database_settings, meltano_state, sources, state_lock
+from tidemark.project.directory import Project
+from tidemark.run import sharded, stream_sizes
+from tidemark.run.shard import Shard
+from tidemark.run.shared_loads import SharedLoads
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
+    from meltano.core.state_service import StateService
+
+    from singer_postgres.core.advisory_locks import LockHolder
     from tests.integration.conftest import Checkout
 
 # on a busy machine, each start of Meltano takes ten seconds
@@ -26,6 +45,7 @@ LOAD = ("tap-postgres", "target-postgres")
 ROWS = 30_000
 SMALL = ["small_1", "small_2"]
 STATE = "dev:tap-postgres-to-target-postgres"
+CRAFTED = "public-crafted"
 _RAW = "id, note, updated_at"
 FINISHED = "select count(*) from raw._tidemark_load_parts where finished_at is not null having count(*) > 0"
 EXISTS = "select 1 where to_regclass('raw._tidemark_load_parts') is not null"
@@ -120,6 +140,163 @@ def test_the_part_of_a_killed_run_is_taken_over_and_each_row_is_there_once(proje
     outcomes = [outcome for outcome, _ in project.rows("warehouse", RUNS.format("big"))]
     assert outcomes[:2] == ["killed", "succeeded"]
     assert project.run("meltano", "state", "list").stdout.split() == [STATE]
+
+
+@pytest.fixture
+def ours(project: Checkout, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The project, for calls in this process."""
+    for name, value in project.env.items():
+        monkeypatch.setenv(name, value)
+    return Project(project.root)
+
+
+@pytest.fixture
+def crafted(ours: Project) -> Iterator[Callable[[], SharedLoads]]:
+    """A shared load whose parts are all loaded, as it is seen by any number of sessions."""
+    source = sources.find(ours, sources.FIRST)
+    with ExitStack() as stack:
+
+        def seen() -> SharedLoads:
+            warehouse = connections.connect(database_settings.warehouse(ours, source))
+            return SharedLoads(ours, source, "crafted", stack.enter_context(warehouse))
+
+        warehouse, parts = seen().warehouse, LoadParts("raw", "crafted")
+        tables.ensure_schema(warehouse, "raw")
+        parts.ensure(warehouse)
+        StateTable("raw").ensure(warehouse)
+        shard_plan.TABLE.ensure(warehouse, "raw")
+        parts.open(warehouse, CRAFTED, "crafted", load_id="load", parts=[([(1, 0, 8)], 1)])
+        warehouse.execute(
+            """update raw._tidemark_load_parts set finished_at = now(), done = ranges, columns = '[]', watermark = '7'
+            where source = 'crafted'"""
+        )
+        yield seen
+        warehouse.execute("delete from raw._tidemark_load_parts where source = 'crafted'")
+        warehouse.execute("delete from raw._tidemark_shards where source = 'crafted'")
+        meltano_state.clear(ours, [meltano_state.id_of(ours, source)])
+
+
+def test_a_load_is_handed_over_beside_the_end_of_another_shard_and_both_are_in_the_state(crafted, monkeypatch):
+    loads, other = crafted(), crafted()
+    ours, source = loads.project, loads.source
+    meltano_state.put(ours, source, {"public-other": {"replication_key_value": 1}})
+    meltano_state.begin_shard(ours, source, "2-of-2", ["public-other"])
+    with meltano_state._meltano_state(ours) as service:
+        meltano_state._put(service, f"{STATE}:shard-2-of-2", {"public-other": {"replication_key_value": 2}})
+    put = meltano_state._put
+
+    def slow(service: StateService, name: str, entries: dict[str, Any]) -> None:
+        payload = meltano_state._payload(service, name)
+        time.sleep(0.3)
+        with monkeypatch.context() as patched:
+            patched.setattr(meltano_state, "_payload", lambda *_: payload)
+            put(service, name, entries)
+
+    def end() -> None:
+        with state_lock.alone(other.warehouse, source):
+            meltano_state.end_shard(ours, source, "2-of-2")
+
+    monkeypatch.setattr(meltano_state, "_put", slow)
+    with ThreadPoolExecutor(2) as beside:
+        handed, ended = beside.submit(loads.hand_over, loads.now()[CRAFTED]), beside.submit(end)
+        assert handed.result()
+        ended.result()
+    entries = meltano_state.entries(ours, source)
+    assert (entries[CRAFTED][FIRST_LOAD], entries["public-other"]) == (["7", [[1, 0, 8]]], {"replication_key_value": 2})
+
+
+def test_a_load_belongs_to_the_run_that_completes_it_although_others_were_killed_or_begin_late(crafted, monkeypatch):
+    killed, completes = crafted(), crafted()
+    plan = ShardPlan("raw", "crafted", 2)
+    weights = {(CRAFTED,): 1, ("public-other",): 5}
+    assert plan.take(killed.warehouse, 1, run_id="1", weights=weights) == ("public-other",)
+    with monkeypatch.context() as patched:
+        patched.setattr(LoadParts, "close", lambda _, connection, __: connection.close())
+        with pytest.raises(psycopg.OperationalError):
+            killed.hand_over(killed.now()[CRAFTED], Shard(1, 2))
+    # Meltano's state was written and the parts are still there, so another run does it again
+    assert meltano_state.entries(completes.project, completes.source)[CRAFTED][FIRST_LOAD] == ["7", [[1, 0, 8]]]
+    assert completes.hand_over(completes.now()[CRAFTED], Shard(1, 2))
+    assert CRAFTED not in completes.now()
+    # the plan gave it to the second shard
+    assert plan.take(completes.warehouse, 2, run_id="2", weights=weights) == ()
+    assert set(plan.take(completes.warehouse, 1, run_id="1", weights=weights)) == {CRAFTED, "public-other"}
+
+
+def test_a_table_that_is_altered_keeps_no_shard_from_the_others(project, ours, monkeypatch):
+    select(project, "big", "tall")
+    for name, value in project.env.items():
+        monkeypatch.setenv(name, value)
+    source = sources.find(ours, sources.FIRST)
+    ends = Endpoints.of(ours, source)
+    with ExitStack() as stack:
+        reader, altering = (stack.enter_context(project.connect("source")) for _ in range(2))
+        reader.execute("set lock_timeout = '2s'")
+        altering.execute("vacuum big")
+        stack.enter_context(altering.transaction(force_rollback=True))
+        whole = stream_sizes.of_tables(reader, ends.selected.values())
+        altering.execute("lock table big in access exclusive mode")
+        sizes = stream_sizes.of_tables(reader, ends.selected.values())
+        assert sizes["public-tall"] == whole["public-tall"]
+        assert 0.9 < sizes["public-big"] / whole["public-big"] <= 1
+        loads = SharedLoads(ours, source, "altered", stack.enter_context(sharded._session(ends)))
+        tables.ensure_schema(loads.warehouse, "raw")
+        try:
+            loads.open(ends, ends.selected.values(), sizes, runs=2)
+            assert set(loads.now()) == {"public-tall"}
+        finally:
+            loads.warehouse.execute("delete from raw._tidemark_load_parts where source = 'altered'")
+
+
+@pytest.mark.parametrize(
+    ("statement", "error", "said"),
+    [
+        ("select from gone", TidemarkError, 'The warehouse refused a statement: relation "gone" does not exist'),
+        (
+            "select pg_terminate_backend(pg_backend_pid())",
+            WarehouseUnreachableError,
+            "A session in the warehouse broke",
+        ),
+    ],
+)
+def test_an_error_in_the_session_with_the_shards_locks_says_what_the_warehouse_refused(ours, statement, error, said):
+    ends = Endpoints.of(ours, sources.find(ours, sources.FIRST))
+    with pytest.raises(error, match=said), sharded._session(ends) as session:
+        session.execute(statement)
+
+
+def test_the_shards_together_read_no_more_in_a_second_than_one_run_may(ours, monkeypatch):
+    begun = mock.MagicMock()
+    begun.outcome.blocks = [mock.MagicMock()]
+    source = sources.find(ours, sources.FIRST)
+    run = sharded._ShardRun(ours, source, Shard(2, 4), mock.Mock(), begun, mock.Mock(), mock.Mock(), "")
+    given = []
+    for ceiling in ("10", "0"):
+        monkeypatch.setenv("TAP_POSTGRES_MAX_SOURCE_MB_PER_S", ceiling)
+        run._meltano(["public-big"], {})
+        given.append(begun.load.call_args.kwargs["more"].get("TAP_POSTGRES_MAX_SOURCE_MB_PER_S"))
+    assert given == ["2.5", None]
+
+
+def test_shards_on_several_machines_say_that_a_file_has_meltanos_state(ours, monkeypatch):
+    warehouse = database_settings.warehouse(ours, sources.find(ours, sources.FIRST))
+    plan, holder = ShardPlan("raw", "machines", 3), advisory_locks.holder
+    with connections.connect(warehouse) as one, connections.connect(warehouse) as other:
+        for session, number in ((one, 1), (other, 2)):
+            advisory_locks.try_lock(session, plan.lock_key(number))
+        assert sharded._of_state_file(ours, one, plan) is None
+
+        def elsewhere(connection: psycopg.Connection[Any], lock: int) -> LockHolder | None:
+            found = holder(connection, lock)
+            return found._replace(address="10.0.0.7") if found and lock == plan.lock_key(2) else found
+
+        monkeypatch.setattr(advisory_locks, "holder", elsewhere)
+        said = sharded._of_state_file(ours, one, plan)
+        assert said is not None
+        assert said.startswith("Shards run on several machines (10.0.0.7, 127.0.0.1), and Meltano's state is in /")
+        assert "Set MELTANO_DATABASE_URI" in said
+        monkeypatch.setenv("MELTANO_DATABASE_URI", "postgresql://db/meltano")
+        assert sharded._of_state_file(ours, one, plan) is None
 
 
 @pytest.mark.long

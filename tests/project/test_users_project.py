@@ -82,6 +82,27 @@ def test_a_schedule_of_a_number_of_shards_that_can_not_be_is_said(project, shard
     assert f"The schedule nightly-reconcile {said}: write how many runs" in found.what
 
 
+@pytest.mark.parametrize(
+    ("tasks", "is_shared"),
+    [
+        ("- tidemark:reconcile", False),
+        ("- tap-postgres target-postgres dbt-postgres:run", False),
+        ("- [tap-postgres target-postgres, dbt-postgres:run]", False),
+        ("- tap-postgres map target-postgres", False),
+        ("- [tap-postgres, target-postgres]", True),
+    ],
+    ids=["no load", "with models", "a list with models", "with a mapper", "a load"],
+)
+def test_shards_of_a_schedule_that_has_no_load_of_a_source_alone_are_said(project, tasks, is_shared):
+    path = project.root / JOBS
+    text = path.read_text().replace("- tidemark:reconcile", tasks)
+    path.write_text(text.replace("job: reconcile\n", "job: reconcile\n    shards: 4\n"))
+    found = [each.what for each in settings.findings(project, yaml_files.read(project)) if each.level is Level.error]
+    assert ["nightly-reconcile has shards 4, and no task of it is the load" in each for each in found] == (
+        [] if is_shared else [True]
+    )
+
+
 def test_a_misspelt_number_of_shards_is_said(project):
     path = project.root / JOBS
     path.write_text(path.read_text().replace("job: reconcile\n", "job: reconcile\n    shard: 4\n"))

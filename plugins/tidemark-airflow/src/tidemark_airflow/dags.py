@@ -63,6 +63,7 @@ def _operator(step: Step, env: Mapping[str, str]) -> TidemarkOperator:
         arguments=["run", *step.options, *step.blocks],
         env=env,
         pool=reading or (pools.NONE if step.is_apart else pools.WAREHOUSE),
+        pool_slots=step.slots,
         doc_md=f"`tidemark run {' '.join([*step.options, *step.blocks])}`",
         asset=RAW if step.loads else MARTS if step.tests else None,
         part=step.part,
@@ -75,6 +76,7 @@ def _shared(step: Step, env: Mapping[str, str]) -> tuple[MappedOperator, LoadedO
         task_id=step.name,
         env=env,
         pool=pools.of_source(step.source),
+        pool_slots=step.slots,
         doc_md=f"`tidemark run --shard=N/{step.shards} {' '.join(step.blocks)}`",
         map_index_template=f"{{{{ ti.map_index + 1 }}}}/{step.shards}",
         asset=RAW,
@@ -138,19 +140,23 @@ def backfill(sources: Sequence[Source]) -> DAG:
     }
     with _dag("backfill", None, {}, _BACKFILL_DOCS, params=params) as dag:
         names = [each.name for each in used] if len(used) > 1 else [""]
-        loads = [_backfill_load(name, names[1:] if place == 0 else None) for place, name in enumerate(names)]
+        slots = [each.slots for each in used] or [1]
+        loads = [
+            _backfill_load(name, names[1:] if place == 0 else None, slots[place]) for place, name in enumerate(names)
+        ]
         build = _backfill_step("dbt_run", "build", trigger_rule="none_failed_min_one_success")
         test = _backfill_step("dbt_test", "test", asset=MARTS)
         loads >> build >> test
     return dag
 
 
-def _backfill_load(source: str, others: Sequence[str] | None) -> TidemarkOperator:
+def _backfill_load(source: str, others: Sequence[str] | None, slots: int) -> TidemarkOperator:
     return _backfill_step(
         task_name(("tap", "target"), source) if source else "extract_load",
         "load",
         arguments=partial(_backfill_arguments, "load", source=source, others=others),
         pool=pools.of_source(source or None),
+        pool_slots=slots,
         asset=RAW,
         part=source,
     )

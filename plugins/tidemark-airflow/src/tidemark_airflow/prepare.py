@@ -21,15 +21,18 @@ def prepare() -> None:
 
 
 def make_pools() -> None:
-    """Create missing pools. Existing ones keep their slots, which somebody may have set."""
+    """Create missing pools. Existing ones keep their slots, which somebody may have set, if these do for their tasks.
+
+    A task that takes more slots than its pool has waits for ever.
+    """
     export = current_schedules.read(environment.project_root())
     wanted = pools.descriptions(each.name for each in export.sources)
-    # the runs that share a load are meant to run at once
-    slots = dict.fromkeys(wanted, pools.SLOTS)
-    for step in (step for schedule in export.schedules for step in schedule.steps if step.shards > 1):
-        pool = pools.of_source(step.source)
-        slots[pool] = max(slots[pool], step.shards)
+    slots = pools.slots(step for schedule in export.schedules for step in schedule.steps)
     with create_session() as session:
-        known = set(session.scalars(select(Pool.pool)))
-        for name in wanted.keys() - known:
-            session.add(Pool(pool=name, slots=slots[name], description=wanted[name], include_deferred=False))
+        known = {pool.pool: pool for pool in session.scalars(select(Pool))}
+        for name in wanted.keys() - known.keys():
+            session.add(Pool(pool=name, slots=slots.get(name, 1), description=wanted[name], include_deferred=False))
+        for name in slots.keys() & known.keys():
+            # -1 is no limit, and with 0 somebody stops all tasks
+            if 0 < known[name].slots < slots[name]:
+                known[name].slots = slots[name]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from tidemark_airflow import steps
+from tidemark_airflow import pools, steps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,7 @@ class Source:
         schema: the warehouse's schema that it is loaded into.
         streams: its streams, as `tidemark backfill` takes them.
         retired: whether it was given up.
+        slots: how many slots of its pool a task takes that nothing else is to run beside.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Source:
     schema: str
     streams: tuple[str, ...] = ()
     retired: bool = False
+    slots: int = 1
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,18 @@ def parse(text: str) -> Export:
     if twice := [name for name, count in Counter(each.name for each in schedules).items() if count > 1]:
         msg = f"The schedule {twice[0]} is there twice in orchestrate/; give each schedule its own name."
         raise ValueError(msg)
+    slots = pools.slots(step for schedule in schedules for step in schedule.steps)
+    schedules = tuple(
+        replace(schedule, steps=tuple(_with_slots(step, slots) for step in schedule.steps)) for schedule in schedules
+    )
+    sources = tuple(replace(each, slots=slots.get(pools.of_source(each.name), 1)) for each in sources)
     return Export(tuple(sorted(schedules, key=lambda each: each.name)), sources)
+
+
+def _with_slots(step: Step, slots: Mapping[str, int]) -> Step:
+    """Return the step so that its runs together take all slots of its source's pool."""
+    of_pool = slots.get(pools.of_source(step.source), 1) if step.reads_source else 1
+    return replace(step, slots=max(1, of_pool // step.shards))
 
 
 def _source(fields: Mapping[str, Any]) -> Source:

@@ -48,6 +48,7 @@ class Step:
         options: options of `tidemark run`.
         part: what its events are about: the source that it loads, or those that its models stand on.
         shards: how many runs share it.
+        slots: how many slots of its source's pool each run takes.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Step:
     options: tuple[str, ...] = ()
     part: str = ""
     shards: int = 1
+    slots: int = 1
 
     @property
     def loads(self) -> bool:
@@ -125,7 +127,9 @@ def plan(
             if not stage.only_loads:
                 stage = _Stage(before=tuple(stage.names), only_loads=True)
             own = _free(task_name(blocks, source if several else None), found)
-            found.append(Step(own, blocks, stage.before, source, part=source or "", shards=shards if source else 1))
+            # with further blocks, such as a mapper, one run does all of it
+            runs = shards if source and len(blocks) == len(("tap", "target")) else 1
+            found.append(Step(own, blocks, stage.before, source, part=source or "", shards=runs))
             stage.names.append(own)
             if source:
                 stage.loads[source] = own

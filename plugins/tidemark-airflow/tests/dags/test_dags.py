@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
+from airflow.models.pool import Pool
 from airflow.sdk import AssetAlias
 from airflow.sdk.exceptions import ParamValidationError
+from sqlalchemy import StaticPool, create_engine, select
+from sqlalchemy.orm import sessionmaker
 
-from tidemark_airflow import current_schedules, dags
+from tidemark_airflow import current_schedules, dags, prepare
 from tidemark_airflow.schedules import Source, parse
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -55,6 +58,55 @@ def test_a_load_of_several_shards_is_one_mapped_task_in_the_pool_of_its_source_a
     assert [each.name for each in done.outlets] == ["raw moved"]
     # dbt waits for all of them
     assert (done.upstream_task_ids, build.upstream_task_ids) == ({"extract_load_crm"}, {"extract_load_crm_done"})
+
+
+def test_what_reads_a_source_runs_beside_no_shard_of_its_load_whatever_slots_are_free():
+    source = {"name": "crm", "tap": "tap-crm", "target": "target-crm", "schema": "crm", "streams": ["a"], "shown": []}
+    sources = [source, {**source, "name": "erp", "tap": "tap-erp", "target": "target-erp"}]
+    runs = {"four": ("tap-crm", 4), "two": ("tap-crm", 2), "one": ("tap-crm", 1), "other": ("tap-erp", 1)}
+    loads = [
+        {"name": name, "interval": "@daily", "shards": shards, "tasks": [f"{tap} {tap.replace('tap', 'target')}"]}
+        for name, (tap, shards) in runs.items()
+    ]
+    compare = {"name": "compare", "interval": "@daily", "tasks": ["tidemark:reconcile", "dbt-postgres:run"]}
+    export = parse(json.dumps({"sources": sources, "schedules": [*loads, compare]}))
+    made = [*map(dags.of_schedule, export.schedules), dags.backfill(export.sources)]
+    slots = {(dag.dag_id, task.task_id): task.pool_slots for dag in made for task in dag.tasks}
+    more = {place: count for place, count in slots.items() if count > 1}
+    assert more == {
+        ("two", "extract_load_crm"): 2,
+        ("one", "extract_load_crm"): 4,
+        ("compare", "reconcile_crm"): 4,
+        ("backfill", "extract_load_crm"): 4,
+    }
+
+
+def test_a_pool_gets_the_slots_that_its_tasks_take_and_keeps_those_that_somebody_set(monkeypatch):
+    source = {"tap": "tap-crm", "target": "target-crm", "schema": "crm", "streams": ["a"], "shown": []}
+    sources = [{**source, "name": name, "tap": f"tap-{name}"} for name in ("crm", "erp", "hr")]
+    loads = [
+        {"name": name, "interval": "@daily", "shards": shards, "tasks": [f"tap-{name} target-{name}"]}
+        for name, shards in {"crm": 4, "erp": 2, "hr": 1}.items()
+    ]
+    export = parse(json.dumps({"sources": sources, "schedules": loads}))
+    monkeypatch.setattr(prepare.current_schedules, "read", lambda _: export)
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    Pool.__table__.create(engine)
+    monkeypatch.setattr(prepare, "create_session", sessionmaker(engine).begin)
+    with prepare.create_session() as session:
+        for name, slots in {"tidemark_source_crm": 2, "tidemark_source_erp": 9}.items():
+            session.add(Pool(pool=name, slots=slots, include_deferred=False))
+    monkeypatch.setenv("MELTANO_PROJECT_ROOT", str(ROOT))
+    prepare.make_pools()
+    with prepare.create_session() as session:
+        made = {pool.pool: pool.slots for pool in session.scalars(select(Pool))}
+    assert made == {
+        "tidemark_source": 1,
+        "tidemark_source_crm": 4,
+        "tidemark_source_erp": 9,
+        "tidemark_source_hr": 1,
+        "tidemark_warehouse": 1,
+    }
 
 
 def test_schedules_are_asked_for_again_only_after_a_file_of_meltanos_changed(tmp_path, monkeypatch):

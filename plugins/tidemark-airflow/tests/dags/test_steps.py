@@ -111,6 +111,11 @@ def test_names_stay_short_enough_for_airflow():
     assert max(len(step.name) for step in planned) < 250
 
 
+def test_a_load_with_a_mapper_is_not_shared():
+    pair, mapped = (("tap-crm", "target-crm"), ("tap-crm", "map", "target-crm"))
+    assert [step.shards for step in steps.plan([pair, mapped], SOURCES, shards=3)] == [3, 1]
+
+
 def test_a_look_at_the_slots_waits_for_no_run_that_reads_the_source():
     (step,) = steps.plan([("tidemark:slots",)], {})
     assert (step.name, step.reads_source, step.is_apart) == ("slots", False, True)

@@ -80,11 +80,8 @@ class BuildLock:
         threading.Thread(target=self._watch, args=(starter,), name="transform-lock", daemon=True).start()
 
     def _lock(self) -> None:
-        with self._session.cursor() as cursor:
-            cursor.execute("select pg_try_advisory_lock(%s)", [self._key])
-            if cursor.fetchone()[0]:
-                return
-        raise BusyError(self._busy())
+        if not advisory_locks.try_lock(self._session, self._key):
+            raise BusyError(self._busy())
 
     def _connect(self) -> Any:
         opened = _open(self._credentials)

@@ -1,4 +1,4 @@
-"""Advisory locks: the key of a named lock, and who holds it. For both drivers."""
+"""Advisory locks: the key of a named lock, taking it, and who holds it. For both drivers."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ _HELD = """
     where locktype = 'advisory' and granted and objsubid = 1
         and database = (select oid from pg_catalog.pg_database where datname = current_database())
 """
+# by whether other sessions may have the lock, too
+_TRY = {False: "select pg_try_advisory_lock(%s)", True: "select pg_try_advisory_lock_shared(%s)"}
+_UNLOCK = {False: "select pg_advisory_unlock(%s)", True: "select pg_advisory_unlock_shared(%s)"}
 
 
 class LockHolder(NamedTuple):
@@ -41,6 +44,23 @@ class LockHolder(NamedTuple):
 def key(*names: str) -> int:
     """Return the key of the lock with these names, as PostgreSQL takes it."""
     return int.from_bytes(hashlib.sha256("\0".join(names).encode()).digest()[:8], signed=True)
+
+
+def try_lock(connection: Any, lock: int, *, shared: bool = False) -> bool:
+    """Take a lock for the session, unless another session holds it. Return whether it was taken.
+
+    Args:
+        shared: together with other sessions that take it so.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_TRY[shared], [lock])
+        return bool(cursor.fetchone()[0])
+
+
+def unlock(connection: Any, lock: int, *, shared: bool = False) -> None:
+    """Release a lock that this session took."""
+    with connection.cursor() as cursor:
+        cursor.execute(_UNLOCK[shared], [lock])
 
 
 def holder(connection: Any, lock: int | None = None, *, names: str = "%") -> LockHolder | None:

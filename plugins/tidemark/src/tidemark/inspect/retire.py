@@ -12,7 +12,7 @@ from singer_postgres.core.errors import one_line
 from singer_postgres.core.warehouse import copy_stamp, state_table
 from singer_postgres.core.wire import OWN
 from tidemark.errors import TidemarkError
-from tidemark.project import connections, database_settings, meltano_state, yaml_edits, yaml_files
+from tidemark.project import connections, database_settings, meltano_state, state_lock, yaml_edits, yaml_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -81,7 +81,8 @@ def drop(project: Project, source: SourceDefinition, names: Sequence[str], strea
                 # before the commit: state without tables would skip rows, but tables without state are only read again
                 if streams:
                     _forget(connection, schema, streams)
-                    meltano_state.put(project, source, dict.fromkeys(streams))
+                    with state_lock.alone(connection, source):
+                        meltano_state.put(project, source, dict.fromkeys(streams))
                 else:
                     meltano_state.clear(project, [meltano_state.id_of(project, source)])
         except psycopg.errors.DependentObjectsStillExist as error:

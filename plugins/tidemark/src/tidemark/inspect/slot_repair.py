@@ -28,7 +28,7 @@ from tidemark.inspect import named_streams, slots
 from tidemark.inspect.reconcile.pairing import Endpoints
 from tidemark.inspect.reconcile.recorder import ReconcileRecorder
 from tidemark.inspect.reconcile.run import ReconcileOptions, result_of
-from tidemark.project import connections, meltano_state
+from tidemark.project import connections, meltano_state, state_lock
 from tidemark.project.file_locks import hold
 
 if TYPE_CHECKING:
@@ -313,4 +313,5 @@ class _Repair:
         if relation and entry.get(SHAPE):
             entry[SHAPE] = self._as_compared(name, entry[SHAPE], published)
         # one by one, so that a repair that is interrupted leaves those before whole
-        meltano_state.put(self.project, self.source, {name: entry})
+        with connections.connect(self.ends.warehouse) as connection, state_lock.alone(connection, self.source):
+            meltano_state.put(self.project, self.source, {name: entry})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -11,16 +11,19 @@ import psycopg
 from psycopg import conninfo
 
 from singer_postgres.core import poolers, session
-from singer_postgres.core.errors import PoolerError
+from singer_postgres.core.errors import PoolerError, one_line
 from tidemark.errors import (
     Interruption,
     SourceUnreachableError,
+    TidemarkError,
     UnreachableError,
     UsageError,
     WarehouseUnreachableError,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tidemark.project.database_settings import DatabaseSettings
 
 _TIMEOUT_S = 10
@@ -118,7 +121,29 @@ def _open(side: DatabaseSettings, database: str | None, timeout_s: int) -> psyco
     try:
         return _Connection.connect(conninfo.make_conninfo(url(side), **parameters), autocommit=True)
     except psycopg.OperationalError as error:
-        raise UNREACHABLE.get(side.side, UnreachableError)(_explain(side, error)) from error
+        raise unreachable(side, error) from error
+
+
+def unreachable(side: DatabaseSettings, error: psycopg.OperationalError) -> UnreachableError:
+    """Return the error of a connection that could not be opened, as a user reads it."""
+    return UNREACHABLE.get(side.side, UnreachableError)(_explain(side, error))
+
+
+@contextmanager
+def explained(connection: psycopg.Connection[Any], side: DatabaseSettings) -> Iterator[None]:
+    """Say in one line what went wrong in a session, and in which database.
+
+    Raises:
+        TidemarkError: the session broke, or the server refused a statement.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        if connection.broken:
+            raise UNREACHABLE.get(side.side, UnreachableError)(
+                f"A session in the {side.side} broke: {one_line(error).rstrip('.')}; run this again."
+            ) from error
+        raise TidemarkError(f"The {side.side} refused a statement: {one_line(error).rstrip('.')}.") from error
 
 
 def _explain(side: DatabaseSettings, error: psycopg.OperationalError) -> str:

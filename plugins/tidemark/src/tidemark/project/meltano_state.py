@@ -77,7 +77,10 @@ def entries(project: Project, source: SourceDefinition) -> dict[str, dict[str, A
 
 
 def put(project: Project, source: SourceDefinition, entries: Mapping[str, Mapping[str, Any] | None]) -> None:
-    """Write what the tap will find in its state about some streams; None removes a stream."""
+    """Write what the tap will find in its state about some streams; None removes a stream.
+
+    The caller keeps out runs: those of the streams, and those of other shards (`state_lock`).
+    """
     with _meltano_state(project) as service:
         name = state_id(service.project, source)
         for each in _of_shards(service, name):

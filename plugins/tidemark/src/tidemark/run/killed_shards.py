@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
+from singer_postgres.core import advisory_locks
 from singer_postgres.core.warehouse import load_parts, shard_plan
 from singer_postgres.core.warehouse.shard_plan import ShardPlan
-from tidemark.project import connections, meltano_state
+from tidemark.project import connections, meltano_state, state_lock
 from tidemark.run.shared_loads import SharedLoads
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ def adopt(project: Project, source: SourceDefinition, warehouse: Warehouse) -> N
                 continue
             ids = [row[0] for row in connection.execute(sql.SQL("select distinct source from {}").format(name))]
             if table is shard_plan.TABLE:
-                adopt_states(project, source, connection, ids)
+                with state_lock.alone(connection, source):
+                    adopt_states(project, source, connection, ids)
             for source_id in ids if table is load_parts.TABLE else ():
                 shared = SharedLoads(project, source, source_id, connection)
                 for load in shared.now().values():
@@ -43,7 +45,7 @@ def adopt(project: Project, source: SourceDefinition, warehouse: Warehouse) -> N
 def adopt_states(
     project: Project, source: SourceDefinition, connection: Connection, source_ids: Iterable[str], *, own: str = ""
 ) -> None:
-    """Merge the states of killed shards of a source.
+    """Merge the states of killed shards of a source. The caller keeps out other runs.
 
     Args:
         source_ids: the identities that the source has had.
@@ -63,11 +65,11 @@ def _locked(connection: Connection, keys: Iterable[int]) -> Iterator[bool]:
     held = []
     try:
         for key in keys:
-            if connection.execute("select pg_try_advisory_lock(%s)", [key]).fetchone() != (True,):
+            if not advisory_locks.try_lock(connection, key):
                 yield False
                 return
             held.append(key)
         yield True
     finally:
         for key in held:
-            connection.execute("select pg_advisory_unlock(%s)", [key])
+            advisory_locks.unlock(connection, key)

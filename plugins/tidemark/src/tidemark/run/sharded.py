@@ -7,7 +7,7 @@ All that they know of each other is in the warehouse. A run that is killed loses
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +19,19 @@ from singer_postgres.core.source.selected_streams import Pattern
 from singer_postgres.core.warehouse import tables
 from singer_postgres.core.warehouse.connections import WarehouseConnector
 from singer_postgres.core.warehouse.shard_plan import ShardPlan
-from tidemark.errors import BusyError, TidemarkError, UsageError
+from tidemark.errors import BusyError, UsageError
 from tidemark.inspect.reconcile.pairing import Endpoints
-from tidemark.project import connections, database_settings, meltano_project, meltano_state, sources, work_dir
+from tidemark.project import (
+    connections,
+    database_settings,
+    meltano_database,
+    meltano_project,
+    meltano_state,
+    resolved_settings,
+    sources,
+    state_lock,
+    work_dir,
+)
 from tidemark.run import blocks, killed_shards, stream_sizes
 from tidemark.run.progress import LineProgress
 from tidemark.run.report import report_of
@@ -30,6 +40,7 @@ from tidemark.run.shared_loads import SharedLoads
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from singer_postgres.core.warehouse.load_parts import SharedLoad
@@ -46,6 +57,9 @@ if TYPE_CHECKING:
 
 # the longest wait for others that plan
 _PLANNING_S = 300
+_SEVERAL = 2
+# the setting that limits how fast a tap reads
+_CEILING = "max_source_mb_per_s"
 # how long this waits before it looks again for a part, or for the end of the others
 _POLL_S = 1.0
 
@@ -101,16 +115,34 @@ def _session(ends: Endpoints) -> Iterator[Connection]:
     """Open the session that holds this run's locks.
 
     Raises:
-        TidemarkError: it broke.
+        TidemarkError: it broke, or the warehouse refused a statement.
     """
     connector = WarehouseConnector(
         lambda: connections.parameters(ends.warehouse), ends.definition.raw_schema, lock_timeout_s=_PLANNING_S
     )
     try:
-        with connector.connect_once() as connection:
-            yield connection
-    except psycopg.Error as error:
-        raise TidemarkError(f"The session that holds the shard's locks in the warehouse broke: {error}.") from error
+        connection = connector.connect_once()
+    except psycopg.OperationalError as error:
+        raise connections.unreachable(ends.warehouse, error) from error
+    with connection, connections.explained(connection, ends.warehouse):
+        yield connection
+
+
+def _of_state_file(project: Project, warehouse: Connection, plan: ShardPlan) -> str | None:
+    """Return what is wrong if other machines don't see this run's bookmarks. Runs of one machine may share a file."""
+    file = meltano_database.file_of(project, resolved_settings.database_uri(project))
+    if file is None:
+        return None
+    others = (advisory_locks.holder(warehouse, plan.lock_key(number)) for number in range(1, plan.count + 1))
+    addresses = {holder.address for holder in others if holder}
+    if len(addresses) < _SEVERAL:
+        return None
+    return (
+        f"Shards run on several machines ({', '.join(sorted(addresses))}), and Meltano's state is in {file}, which is "
+        "only on this one. Without the bookmarks of the others, each machine reads streams from an older bookmark or "
+        "from their beginning, and doubles rows of streams in allow_duplicates. Set MELTANO_DATABASE_URI to a database "
+        "in PostgreSQL on all of them."
+    )
 
 
 @dataclass
@@ -146,8 +178,10 @@ class _ShardRun:
         (whole,) = self.begun.outcome.blocks
         whole.success = True
         self._take_lock()
+        if warning := _of_state_file(self.project, self.warehouse, self._plan):
+            self.say("warning", warning)
         tables.ensure_schema(self.warehouse, self.source.raw_schema)
-        with connections.connect(self.ends.source) as connection:
+        with connections.connect(self.ends.source) as connection, connections.explained(connection, self.ends.source):
             sizes = stream_sizes.of_tables(connection, self.ends.selected.values())
         with self._alone():
             ids = [self.ends.source_id]
@@ -163,24 +197,13 @@ class _ShardRun:
 
     def _take_lock(self) -> None:
         key = self._plan.lock_key(self.shard.number)
-        row = self.warehouse.execute("select pg_try_advisory_lock(%s)", [key]).fetchone()
-        if not row or not row[0]:
+        if not advisory_locks.try_lock(self.warehouse, key):
             who = advisory_locks.holder(self.warehouse, key) or "it ended just now"
             raise BusyError(f"Shard {self.shard} of {self.source.name} is being loaded already ({who}); wait for that.")
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> AbstractContextManager[None]:
         """Keep out the other shards for a moment."""
-        try:
-            self.warehouse.execute("select pg_advisory_lock(%s)", [self._plan.planning_key])
-        except psycopg.errors.LockNotAvailable as error:
-            raise BusyError(
-                f"Another shard of {self.source.name} has been planning for {_PLANNING_S} s; run this again."
-            ) from error
-        try:
-            yield
-        finally:
-            self.warehouse.execute("select pg_advisory_unlock(%s)", [self._plan.planning_key])
+        return state_lock.alone(self.warehouse, self.source)
 
     def _take_turn(self, of_tables: Mapping[str, int]) -> tuple[str, ...]:
         """Return the streams of this shard, after large tables that are not loaded yet were divided for all."""
@@ -230,7 +253,7 @@ class _ShardRun:
         """Load a part, or complete a load whose parts are all loaded. Return whether there is more to do."""
         loads = self._loads()
         for load in loads.values():
-            if load.is_complete and self._shared.hand_over(load):
+            if load.is_complete and self._shared.hand_over(load, self.shard):
                 self.say("info", f"All parts of {load.stream} are loaded; now what its table has got since is")
                 self._load([load.stream])
                 return True
@@ -264,6 +287,7 @@ class _ShardRun:
     ) -> BlockOutcome:
         more = {
             **meltano_project.only(self.source.prefix, streams),
+            **self._ceiling(),
             **work_dir.of_shard(self.project, self.shard.name),
             **variables,
         }
@@ -277,3 +301,12 @@ class _ShardRun:
             if not ended.failures:
                 whole.failures.append(ended.failure())
         return ended
+
+    def _ceiling(self) -> dict[str, str]:
+        """Return the variable with this run's share of what all may read from the source in a second."""
+        setting = resolved_settings.read(self.project, self.source.tap, [_CEILING]).get(_CEILING)
+        # the tap refuses what is no number
+        with suppress(ValueError):
+            if setting and (most := float(setting.value)) > 0:
+                return {f"{self.source.prefix}_{_CEILING.upper()}": str(most / self.shard.count)}
+        return {}

@@ -12,25 +12,27 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+
 from singer_postgres.core import advisory_locks
 from singer_postgres.core.load_part import LoadPart
 from singer_postgres.core.source import block_ranges, relations
 from singer_postgres.core.warehouse import run_lock
 from singer_postgres.core.warehouse.load_parts import LoadParts, SharedLoad
+from singer_postgres.core.warehouse.shard_plan import ShardPlan
 from singer_postgres.core.warehouse.state_table import StateTable
 from singer_postgres.core.wire import FIRST_LOAD, SHAPE
 from tidemark.errors import UsageError
-from tidemark.project import connections, meltano_project, meltano_state
+from tidemark.project import connections, meltano_project, meltano_state, state_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-
-    import psycopg
 
     from tidemark.inspect.check.streams import Stream
     from tidemark.inspect.reconcile.pairing import Endpoints
     from tidemark.project.directory import Project
     from tidemark.project.sources import SourceDefinition
+    from tidemark.run.shard import Shard
 
     Connection = psycopg.Connection[Any]
 
@@ -41,6 +43,8 @@ _SMALLEST_BYTES = 2**30
 _LARGEST_BYTES = 16 * 2**30
 # more parts than runs, so that fast runs take more of them
 _PARTS_A_RUN = 8
+# the other runs wait meanwhile
+_SHORT = "set lock_timeout = '1s'"
 
 
 @dataclass(frozen=True)
@@ -96,11 +100,15 @@ class SharedLoads:
             return
         entries = meltano_state.entries(self.project, self.source)
         with connections.connect(ends.source) as connection:
+            connection.execute(_SHORT)
             for stream in large:
                 entry = entries.get(stream.name, {})
                 if entry.get("replication_key_value") is not None or entry.get(FIRST_LOAD):
                     continue
-                relation = relations.find(connection, *stream.relation.path)
+                relation = None
+                # one run loads a table that another session alters just now
+                with connections.explained(connection, ends.source), suppress(psycopg.errors.LockNotAvailable):
+                    relation = relations.find(connection, *stream.relation.path)
                 if relation is None or relation.inherited or not (stream.key or relation.key):
                     continue
                 size = sum(leaf.bytes for leaf in relation.leaves)
@@ -131,17 +139,17 @@ class SharedLoads:
             share: see `LoadPart`.
         """
         run_key = run_lock.key_of(self.source.raw_schema, load.table)
-        if not self._try_lock(run_key, shared=True):
+        if not advisory_locks.try_lock(self.warehouse, run_key, shared=True):
             return None
         begin = advisory_locks.key("tidemark part", load.id, "begin")
         # the first part's run takes the watermark, and the others wait for that
-        if not load.has_begun and not self._try_lock(begin):
-            self._unlock(run_key, shared=True)
+        if not load.has_begun and not advisory_locks.try_lock(self.warehouse, begin):
+            advisory_locks.unlock(self.warehouse, run_key, shared=True)
             return None
         first = () if load.has_begun else (begin,)
         for part in load.parts:
             key = advisory_locks.key("tidemark part", load.id, str(part.number))
-            if part.is_finished or not self._try_lock(key):
+            if part.is_finished or not advisory_locks.try_lock(self.warehouse, key):
                 continue
             # it may have been finished before this lock was taken
             now = self.now().get(load.stream)
@@ -152,27 +160,35 @@ class SharedLoads:
                     ranges = tuple(blocks for _, blocks in left)
                     told = LoadPart(load.id, part.number, ranges, now.watermark, now.columns, share)
                     return ClaimedPart(now, told, (*first, key))
-            self._unlock(key)
+            advisory_locks.unlock(self.warehouse, key)
         for key in first:
-            self._unlock(key)
-        self._unlock(run_key, shared=True)
+            advisory_locks.unlock(self.warehouse, key)
+        advisory_locks.unlock(self.warehouse, run_key, shared=True)
         return None
 
     def release(self, claimed: ClaimedPart) -> None:
         """Give a part back: it is loaded, or another run may try."""
         for key in claimed.locks:
-            self._unlock(key)
-        self._unlock(run_lock.key_of(self.source.raw_schema, claimed.load.table), shared=True)
+            advisory_locks.unlock(self.warehouse, key)
+        advisory_locks.unlock(self.warehouse, run_lock.key_of(self.source.raw_schema, claimed.load.table), shared=True)
 
     # the end
 
-    def hand_over(self, load: SharedLoad) -> bool:
+    def hand_over(self, load: SharedLoad, shard: Shard | None = None) -> bool:
         """Have the next ordinary run of the stream go on from what is loaded. Return whether it was this that did so.
 
         Other runs that load its parts keep it as it is.
+
+        Args:
+            shard: the one that loads the rest. The stream is its own from here on: a run that begins meanwhile does
+                not load it, and its retry does, should it be killed.
         """
+        with state_lock.alone(self.warehouse, self.source):
+            return self._hand_over(load, shard)
+
+    def _hand_over(self, load: SharedLoad, shard: Shard | None) -> bool:
         key = run_lock.key_of(self.source.raw_schema, load.table)
-        if not self._try_lock(key):
+        if not advisory_locks.try_lock(self.warehouse, key):
             return False
         try:
             now = self.now().get(load.stream)
@@ -189,23 +205,17 @@ class SharedLoads:
                     StateTable(self.source.raw_schema).set_ranges(
                         self.warehouse, self.source_id, load.stream, now.done, has_rows=now.has_rows
                     )
+                if shard:
+                    plan = ShardPlan(self.source.raw_schema, self.source_id, shard.count)
+                    plan.move(self.warehouse, load.stream, shard.number)
                 self._table.close(self.warehouse, load.stream)
             return True
         finally:
-            self._unlock(key)
+            advisory_locks.unlock(self.warehouse, key)
 
     def drop(self, load: SharedLoad) -> None:
         """End a load whose table changed: the next run reads it from its beginning."""
         self._table.close(self.warehouse, load.stream)
-
-    def _try_lock(self, key: int, *, shared: bool = False) -> bool:
-        query = "select pg_try_advisory_lock_shared(%s)" if shared else "select pg_try_advisory_lock(%s)"
-        row = self.warehouse.execute(query, [key]).fetchone()
-        return bool(row and row[0])
-
-    def _unlock(self, key: int, *, shared: bool = False) -> None:
-        query = "select pg_advisory_unlock_shared(%s)" if shared else "select pg_advisory_unlock(%s)"
-        self.warehouse.execute(query, [key])
 
 
 def part_bytes(project: Project) -> float | None:

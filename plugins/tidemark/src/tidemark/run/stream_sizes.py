@@ -28,18 +28,33 @@ _LOADED = """
         from {} where source = {} and outcome = 'succeeded'
     ) runs where back <= {} group by stream
 """
+# pg_table_size would wait for a session that alters a table, and so would pg_partition_tree. Of such a table, the size
+# at the last VACUUM or ANALYZE will do.
 _TABLES = """
-    select oid::bigint, pg_catalog.pg_table_size(oid) + coalesce((
-        select sum(pg_catalog.pg_table_size(relid))::bigint from pg_catalog.pg_partition_tree(oid) where relid <> oid
-    ), 0)
-    from pg_catalog.pg_class where oid = any(%s::bigint[]::oid[])
+    with recursive leaf(root, oid) as (
+        select oid, oid from unnest(%s::bigint[]::oid[]) of(oid)
+        union all
+        select root, inhrelid from leaf
+        join pg_catalog.pg_inherits on inhparent = leaf.oid
+        join pg_catalog.pg_class child on child.oid = inhrelid and child.relispartition
+    ), altered as materialized (
+        select relation from pg_catalog.pg_locks
+        where mode = 'AccessExclusiveLock'
+            and database = (select oid from pg_catalog.pg_database where datname = current_database())
+    )
+    select root::bigint, sum(case
+        when oid in (select relation from altered)
+        then greatest(relpages, 0) * pg_catalog.current_setting('block_size')::bigint
+        else pg_catalog.pg_table_size(oid)
+    end)
+    from leaf join pg_catalog.pg_class using (oid) group by root
 """
 
 
 def of_tables(source: Connection, streams: Iterable[Stream]) -> dict[str, int]:
-    """Return the size of each stream's table in the source, with its partitions."""
+    """Return the size of each stream's table in the source, with its partitions. This waits for no lock."""
     oids = {stream.relation.oid: stream.name for stream in streams}
-    return {oids[oid]: int(size) for oid, size in source.execute(_TABLES, [list(oids)]).fetchall()}
+    return {oids[oid]: int(size or 0) for oid, size in source.execute(_TABLES, [list(oids)]).fetchall()}
 
 
 def of_runs(warehouse: Connection, schema: str, source_id: str) -> dict[str, int]:

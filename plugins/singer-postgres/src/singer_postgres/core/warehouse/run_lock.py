@@ -25,9 +25,6 @@ _HELD = """
 """
 
 
-_TAKE, _TAKE_SHARED = "select pg_try_advisory_lock(%s)", "select pg_try_advisory_lock_shared(%s)"
-
-
 def key_of(schema: str, table: str) -> int:
     """Return the key of a table's lock."""
     return advisory_locks.key("tidemark load", schema, table)
@@ -87,8 +84,7 @@ class RunLock:
 
     def _take(self, key: int, stream: str, schema: str, table: str, shared: bool) -> None:  # noqa: FBT001
         assert self._connection
-        row = self._connection.execute(_TAKE_SHARED if shared else _TAKE, [key]).fetchone()
-        if not row or not row[0]:
+        if not advisory_locks.try_lock(self._connection, key, shared=shared):
             raise BusyError(self._busy(stream, schema, table, key))
 
     def _busy(self, stream: str, schema: str, table: str, key: int) -> str:

@@ -1,7 +1,7 @@
 """`_tidemark_shards`: which streams of a source each of several runs loads, so that together they load all of them.
 
 All runs must have the same plan, or a stream would be loaded by two of them, or by none. So the plan is kept here. The
-first run that begins a further round makes a new one: every shard had its turn, and none of the others runs.
+first run of a further round makes a new one, once every shard had its turn, if none of the others runs.
 """
 
 from __future__ import annotations
@@ -64,13 +64,8 @@ class ShardPlan:
         """Return the key of the advisory lock that a run of a shard holds."""
         return advisory_locks.key("tidemark shard", self.schema, self.source, f"{shard}/{self.count}")
 
-    @property
-    def planning_key(self) -> int:
-        """The key of the advisory lock for what only one run may do at a time."""
-        return advisory_locks.key("tidemark shards", self.schema, self.source)
-
     def take(self, connection: Connection, shard: int, *, run_id: str, weights: Mapping[Group, int]) -> tuple[str, ...]:
-        """Return the streams of a shard for the run that takes its turn. The caller holds `planning_key`.
+        """Return the streams of a shard for the run that takes its turn. The caller keeps out the others.
 
         Args:
             weights: all streams, with about how many bytes a run loads of them.
@@ -83,9 +78,14 @@ class ShardPlan:
             ).fetchall()
             kept = {number: tuple(streams) for number, streams, _ in rows}
             turns = {number: run for number, _, run in rows}
-            is_over = all(turns.values()) and run_id != turns.get(shard) and not self._any_runs(connection, shard)
-            if is_over or len(kept) != self.count:
+            if len(kept) != self.count:
                 kept, turns = {}, {}
+            elif all(turns.values()) and run_id != turns.get(shard):
+                # With another plan, the others that run already would miss some streams in this round. So they find
+                # that one has had its turn in it.
+                turns = {}
+                if not self._any_runs(connection, shard):
+                    kept = {}
             bins = balanced(weights, self.count, kept=[kept.get(number, ()) for number in range(1, self.count + 1)])
             turns[shard] = run_id
             delete = sql.SQL("DELETE FROM {} WHERE source = %s AND shards = %s").format(self._name)
@@ -106,6 +106,21 @@ class ShardPlan:
                     ],
                 )
         return tuple(bins[shard - 1])
+
+    def move(self, connection: Connection, stream: str, shard: int) -> None:
+        """Give a stream to a shard for the rest of the round: to its run, and to the retry if that one is killed.
+
+        Args:
+            stream: one that moves alone.
+        """
+        connection.execute(
+            sql.SQL(
+                "UPDATE {} SET streams = streams - %(stream)s::text || "
+                "CASE WHEN shard = %(shard)s THEN to_jsonb(array[%(stream)s::text]) ELSE '[]' END "
+                "WHERE source = %(source)s AND shards = %(shards)s"
+            ).format(self._name),
+            {"stream": stream, "shard": shard, "source": self.source, "shards": self.count},
+        )
 
     @property
     def _name(self) -> sql.Composable:

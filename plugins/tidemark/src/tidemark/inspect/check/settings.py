@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from singer_postgres.core import setting_names
 from tidemark.errors import UsageError
 from tidemark.inspect.check.finding import Finding, Level
-from tidemark.project import definitions, schedules
+from tidemark.project import definitions, schedules, sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,11 +39,35 @@ def findings(project: Project, files: ProjectFiles) -> Iterator[Finding]:
     """
     yield from misspelt_keys(project, files)
     yield from unknown(project, files)
+    yield from _shards(project, files)
+
+
+def _shards(project: Project, files: ProjectFiles) -> Iterator[Finding]:
+    """Yield an error for each number of shards that can't be, or that would share nothing."""
+    jobs = {job["name"]: job.get("tasks") or () for each in files.documents for job in each.get("jobs") or ()}
+    loads = [source.blocks for source in sources.read_with_faults(project)[0]]
     for schedule in (each for document in files.documents for each in document.get("schedules") or ()):
+        name = schedule["name"]
         try:
-            schedules.shards(schedule["name"], schedule.get("shards", 1))
+            count = schedules.shards(name, schedule.get("shards", 1))
         except UsageError as error:
             yield Finding("both", Level.error, str(error).rstrip("."))
+            continue
+        pair = f"{schedule.get('extractor')} {schedule.get('loader')}"
+        tasks = jobs.get(schedule.get("job"), [pair])
+        tasks = [" ".join(_blocks(task)) for task in ([tasks] if isinstance(tasks, str) else tasks)]
+        if count > 1 and not set(tasks) & set(loads):
+            what = (
+                f"The schedule {name} has shards {count}, and no task of it is the load of a source and nothing else, "
+                f"so no load is shared: write such a task ({' or '.join(loads)}) on a line of its own, or leave out "
+                "shards (orchestrate/)"
+            )
+            yield Finding("both", Level.error, what)
+
+
+def _blocks(task: Any) -> list[str]:
+    """Return the blocks of a job's task, which is a text or a list of such."""
+    return [block for each in task for block in _blocks(each)] if isinstance(task, list) else str(task).split()
 
 
 def unknown(project: Project, files: ProjectFiles) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core import setting_names
 from singer_postgres.core.errors import SingerPostgresError
@@ -10,7 +10,7 @@ from singer_postgres.core.source import masks
 from tidemark.inspect.check.finding import Finding, Level
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from tidemark.inspect.check.relations import CheckedRelation
     from tidemark.inspect.check.streams import Configuration, Stream
@@ -42,6 +42,8 @@ def findings(
     ):
         place = "the target's `config`" if setting == "raw_partitions" else configuration.path
         for name in sorted(names):
+            if setting == "raw_partitions":
+                yield from _of_other_partitions(name, configuration.raw_partitions[name])
             what = f"{setting} names {name}"
             if name in known:
                 yield from _without_effect(what, setting, read.get(name), configuration)
@@ -51,6 +53,21 @@ def findings(
             else:
                 what += f", which the source does not have, so that has no effect; see {place}"
                 yield Finding("source", Level.warning, what)
+
+
+# what says how large the partitions are, by how they are made
+_SIZES = {"hash": "count", "range": "width"}
+
+
+def _of_other_partitions(name: str, wanted: Mapping[str, Any]) -> Iterator[Finding]:
+    own = _SIZES.get(wanted.get("by", ""))
+    for by, other in _SIZES.items():
+        if own and other != own and other in wanted:
+            what = (
+                f"raw_partitions has {other} {wanted[other]!r} for {name}, which is partitioned by {wanted['by']}, so "
+                f"that has no effect: write {own}, or by: {by}, in the target's `config`"
+            )
+            yield Finding("warehouse", Level.error, what)
 
 
 def _without_effect(what: str, setting: str, stream: Stream | None, configuration: Configuration) -> Iterator[Finding]:

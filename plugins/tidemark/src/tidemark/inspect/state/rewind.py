@@ -17,7 +17,7 @@ from singer_postgres.core.wire import FIRST_LOAD, LOG, SHAPE
 from tidemark.errors import BusyError, UsageError
 from tidemark.inspect import named_streams
 from tidemark.inspect.state.comparison import StateComparison, Status, compare
-from tidemark.project import connections, database_settings, meltano_state
+from tidemark.project import connections, database_settings, meltano_state, state_lock
 from tidemark.project.file_locks import hold
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def rewind(project: Project, streams: Sequence[str], *, to: str | None, source: 
                 done.append(Rewound(compared.name, compared.bookmark, after))
             if of_it:
                 with _locked(project, each, of_it) as warehouse, warehouse.connect_once() as connection:
-                    meltano_state.put(project, each, entries[each])
+                    with state_lock.alone(connection, each):
+                        meltano_state.put(project, each, entries[each])
                     parts = LoadParts(each.raw_schema, "")
                     for compared in of_it:
                         # it would go on where its parts are
