@@ -270,8 +270,12 @@ def test_a_plain_table_that_is_to_be_partitioned_gets_the_way_to_convert_it(chec
     assert (plain["level"], plain["stream"]) == ("note", "public-orders")
     assert "whose table raw.orders is there already and stays a plain one" in plain["what"]
     assert "tidemark state rewind public-orders --to beginning" in plain["what"]
-    assert plain["fix"] == ['ALTER TABLE "raw"."orders" RENAME TO "orders_plain";']
+    assert plain["fix"] == ['ALTER TABLE "raw"."orders" RENAME TO "orders_before";']
     # as it is once it is partitioned
     parts = "create table raw.orders_p0 partition of raw.orders for values with (modulus 1, remainder 0)"
     with broken(checkout, "warehouse", f"{table} partition by hash (order_id)", parts, own, then=gone):
         assert only(check(checkout, env))["what"] == misspelt["what"]
+    ranges = f"{table} partition by range (order_id)"
+    with broken(checkout, "warehouse", ranges, own, then=gone):
+        other, _ = sorted(check(checkout, env), key=lambda finding: finding["what"])
+    assert "stays partitioned by range of order_id. To partition it as the setting says" in other["what"]

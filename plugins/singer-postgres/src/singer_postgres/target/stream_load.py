@@ -152,10 +152,7 @@ class StreamLoad:
         return self._ensured.partitions if self._ensured else None
 
     def _make_room(self, connection: Connection, stage: sql.Composable) -> sql.Composable | None:
-        width = (self._partitioning or {}).get("width")
-        return partitions.make_room(
-            connection, self.schema, self.table.name, stage, partitions=self._partitions, width=width
-        )
+        return partitions.make_room(connection, self.schema, self.table.name, stage, partitions=self._partitions)
 
     def open(self, connection: Connection, origin: BatchOrigin) -> None:
         """Prepare the table for the stream's first chunk of this run.
