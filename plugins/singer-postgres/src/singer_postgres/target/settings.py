@@ -92,7 +92,8 @@ SETTINGS = th.PropertiesList(
         th.NumberType(minimum=0, maximum=_MOST_TIMEOUT_SECONDS),
         default=0,
         title="Statement timeout",
-        description="Seconds after which the warehouse ends a statement; 0 means never.",
+        description="Seconds after which the warehouse ends a statement; 0 means never. What reads a whole table once "
+        "its rows are loaded, to build its key or an index, has no limit.",
     ),
     th.Property(
         "lock_timeout",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import errors, sql
 
+from singer_postgres.core import session
 from singer_postgres.core.errors import ChunkLostError, WarehouseAlteredError
 from singer_postgres.core.warehouse import (
     brief_locks,
@@ -366,7 +367,7 @@ class StreamLoad:
         tables.ensure_xid_index(connection, self.schema, self.table.name)
         if self._has_defaults:
             # otherwise PostgreSQL would plan the next models for a table of unknown size
-            analyze = sql.SQL("ANALYZE {}").format(self._target)
+            analyze = sql.SQL(f"{session.NO_STATEMENT_TIMEOUT}; ANALYZE {{}}").format(self._target)
             brief_locks.if_possible(connection, lambda: connection.execute(analyze), table=self._target)
 
     def _build_key(self, connection: Connection) -> None:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.core import session
 from singer_postgres.core.errors import ColumnRecreatedError, KeyChangedError, NameTakenError, WarehouseAlteredError
 from singer_postgres.core.sql_compat import errors, sql
 from singer_postgres.core.warehouse import (
@@ -370,6 +371,7 @@ def ensure_xid_index(connection: psycopg.Connection[Any], schema: str, table: st
 
 
 def _create_xid_index(connection: psycopg.Connection[Any], name: sql.Identifier) -> None:
+    connection.execute(session.NO_STATEMENT_TIMEOUT)
     row = connection.execute("select pg_current_xact_id()::text").fetchone()
     assert row
     connection.execute(
