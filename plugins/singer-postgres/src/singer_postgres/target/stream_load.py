@@ -104,7 +104,14 @@ class StreamLoad:
         """Who may commit rows of the stream; see `StateTable.claim_for_run`."""
         self.schema = run.warehouse.schema or table.schema
         self.history = StreamRun(
-            self.schema, table.source, stream, run.id, table.name, run.history_days, run.sync_started_at
+            self.schema,
+            table.source,
+            stream,
+            run.id,
+            table.name,
+            run.history_days,
+            run.sync_started_at,
+            self.is_part,
         )
         self._run = run
         self._state = StateTable(self.schema)
@@ -214,7 +221,7 @@ class StreamLoad:
         if self._lacks_key and not pending:
             self._state.set_key_pending(connection, self.stream, self.table, pending=True)
         bookmark = self._bookmark if origin.backfill else origin.start
-        self.history.begin(connection, bookmark=bookmark, alone=not self.is_part)
+        self.history.begin(connection, bookmark=bookmark)
         schema_changes.record(connection, self.history, changes)
         self._prepare_copies(connection, origin, empty=empty)
         return changes
