@@ -217,12 +217,11 @@ def test_settings_that_do_nothing_for_the_stream_that_they_name_are_reported_wit
         "TAP_POSTGRES_COMMIT_COLUMNS": '["public-customers", "public-orders"]',
         "TAP_POSTGRES_CHANGE_HISTORY": '["public-products"]',
         "TAP_POSTGRES_ALLOW_DUPLICATES": '["public-products"]',
+        # with the default of chunks_outstanding, no reader waits for a loader
+        "TAP_POSTGRES_MAX_PARALLEL": "8",
     }
-    found = {
-        (each["level"], each["what"].partition(":")[0])
-        for each in check(checkout, env, every=True)
-        if " names " in each["what"]
-    }
+    findings = check(checkout, env, every=True)
+    found = {(each["level"], each["what"].partition(":")[0]) for each in findings if " names " in each["what"]}
     assert found == {
         ("error", "commit_columns names public-customers, which is INCREMENTAL and not LOG_BASED, so runs refuse that"),
         ("warning", "commit_columns names public-orders, which is not selected, so that has no effect"),
@@ -232,6 +231,12 @@ def test_settings_that_do_nothing_for_the_stream_that_they_name_are_reported_wit
             "allow_duplicates names public-products, which is FULL_TABLE and not INCREMENTAL, so that has no effect",
         ),
     }
+    assert not any("chunks_outstanding" in each["what"] for each in findings)
+    few = check(checkout, {**env, "TAP_POSTGRES_CHUNKS_OUTSTANDING": "4"}, every=True)
+    (idle,) = (each for each in few if each["what"].startswith("chunks_outstanding"))
+    assert idle["level"] == "note"
+    assert "is 4: the tap's 8 readers and the target's 2 loaders (max_parallel) wait for each other" in idle["what"]
+    assert "with fewer than 10 chunk files" in idle["what"]
 
 
 def test_the_projects_files_alone_are_checked_with_what_dbt_says_of_them(checkout):
