@@ -260,7 +260,7 @@ Of a million rows, the tap takes {found.tap:.2f} CPU seconds, and the target {fo
 
 ## The first load of {ROWS:,} rows in one table as one run
 
-With `max_parallel` sessions of each server, and a core for each of them.
+With `max_parallel` sessions of each server, a core for each, and twice as many chunk files (`chunks_outstanding`).
 
 | max_parallel | time | limit | what each needs |
 |---|---|---|---|

@@ -217,12 +217,11 @@ def test_settings_that_do_nothing_for_the_stream_that_they_name_are_reported_wit
         "TAP_POSTGRES_COMMIT_COLUMNS": '["public-customers", "public-orders"]',
         "TAP_POSTGRES_CHANGE_HISTORY": '["public-products"]',
         "TAP_POSTGRES_ALLOW_DUPLICATES": '["public-products"]',
+        # with the default of chunks_outstanding, no reader waits for a loader
+        "TAP_POSTGRES_MAX_PARALLEL": "8",
     }
-    found = {
-        (each["level"], each["what"].partition(":")[0])
-        for each in check(checkout, env, every=True)
-        if " names " in each["what"]
-    }
+    findings = check(checkout, env, every=True)
+    found = {(each["level"], each["what"].partition(":")[0]) for each in findings if " names " in each["what"]}
     assert found == {
         ("error", "commit_columns names public-customers, which is INCREMENTAL and not LOG_BASED, so runs refuse that"),
         ("warning", "commit_columns names public-orders, which is not selected, so that has no effect"),
@@ -232,6 +231,12 @@ def test_settings_that_do_nothing_for_the_stream_that_they_name_are_reported_wit
             "allow_duplicates names public-products, which is FULL_TABLE and not INCREMENTAL, so that has no effect",
         ),
     }
+    assert not any("chunks_outstanding" in each["what"] for each in findings)
+    few = check(checkout, {**env, "TAP_POSTGRES_CHUNKS_OUTSTANDING": "4"}, every=True)
+    (idle,) = (each for each in few if each["what"].startswith("chunks_outstanding"))
+    assert idle["level"] == "note"
+    assert "is 4: the tap's 8 readers and the target's 2 loaders (max_parallel) wait for each other" in idle["what"]
+    assert "with fewer than 10 chunk files" in idle["what"]
 
 
 def test_the_projects_files_alone_are_checked_with_what_dbt_says_of_them(checkout):
@@ -270,10 +275,15 @@ def test_a_plain_table_that_is_to_be_partitioned_gets_the_way_to_convert_it(chec
     assert (plain["level"], plain["stream"]) == ("note", "public-orders")
     assert "whose table raw.orders is there already and stays a plain one" in plain["what"]
     assert "tidemark state rewind public-orders --to beginning" in plain["what"]
-    assert plain["fix"] == ['ALTER TABLE "raw"."orders" RENAME TO "orders_plain";']
+    assert plain["fix"] == ['ALTER TABLE "raw"."orders" RENAME TO "orders_before";']
     # as it is once it is partitioned
     parts = "create table raw.orders_p0 partition of raw.orders for values with (modulus 1, remainder 0)"
     with broken(checkout, "warehouse", f"{table} partition by hash (order_id)", parts, own, then=gone):
-        env["TARGET_POSTGRES_RAW_PARTITIONS"] = '{"public-orders": {"by": "hash", "width": 7}}'
-        unused = only(check(checkout, env))["what"]
+        assert only(check(checkout, env))["what"] == misspelt["what"]
+        sized = {**env, "TARGET_POSTGRES_RAW_PARTITIONS": '{"public-orders": {"by": "hash", "width": 7}}'}
+        unused = only(check(checkout, sized))["what"]
     assert "raw_partitions has width 7 for public-orders, which is partitioned by hash, so that has no effect" in unused
+    ranges = f"{table} partition by range (order_id)"
+    with broken(checkout, "warehouse", ranges, own, then=gone):
+        other, _ = sorted(check(checkout, env), key=lambda finding: finding["what"])
+    assert "stays partitioned by range of order_id. To partition it as the setting says" in other["what"]

@@ -27,6 +27,36 @@ def test_a_key_that_does_not_identify_rows_is_refused_and_another_one_brings_the
     assert pipe.rows(KEY.format("halves")) == [("PRIMARY KEY (id)",)]
 
 
+def test_a_limit_on_statements_is_not_for_the_key_and_what_fails_after_the_commit_is_left_to_the_next_run(pipe):
+    pipe.do(
+        "create table orders (id int primary key, updated_at timestamptz default now()); insert into orders values (1)"
+    )
+    with pipe.warehouse() as connection:
+        connection.execute("""
+            create function public.refuse() returns event_trigger language plpgsql as $$ begin
+                if not exists (select from pg_event_trigger_ddl_commands() where object_identity ~ '^raw.orders') then
+                    return;
+                elsif tg_tag = 'CREATE INDEX' and current_setting('statement_timeout') <> '0' then
+                    raise 'an index may take at most %', current_setting('statement_timeout');
+                elsif exists (
+                    select from pg_constraint where conrelid = to_regclass('raw.orders') and contype = 'p'
+                ) then
+                    raise 'no';
+                end if;
+            end $$;
+            create event trigger refuse on ddl_command_end execute function public.refuse();
+        """)
+    pipe.target["statement_timeout"] = 60
+    done = pipe.sync({"public-orders": INCREMENTAL}).ok()
+    assert 'Left to the next run: table="raw"."orders", error=no' in done.target_log
+    assert pipe.rows(KEY.format("orders")) == []
+    assert pipe.rows(f"select to_regclass('{XID_INDEX}') is not null") == [(True,)]
+    with pipe.warehouse() as connection:
+        connection.execute("drop event trigger refuse")
+    pipe.sync({"public-orders": INCREMENTAL}, done.state).ok()
+    assert pipe.rows(KEY.format("orders")) == [("PRIMARY KEY (id)",)]
+
+
 @pytest.mark.long
 def test_readers_of_a_table_do_not_wait_while_its_key_is_built(pipe):
     pipe.do(BIG)

@@ -128,6 +128,12 @@ def test_gaps_of_a_history_are_marked(orders):
     follow(pipe, "orders")
     pipe.do("update orders set status = 'kept' where id = 1")
     follow(pipe, "orders")
+    with pipe.warehouse() as connection:
+        # of a server whose positions were higher
+        connection.execute(
+            "insert into raw.orders_changes (_sdc_lsn, _tidemark_number, _sdc_committed_at, _tidemark_operation, "
+            "_tidemark_loaded_xid) values (9e18, 1, '2001-01-01', 'delete', '3')"
+        )
     del pipe.tap["change_history"]
     for status in ("missed", "missed, too"):
         pipe.do(f"update orders set status = '{status}' where id = 1")
@@ -145,6 +151,7 @@ def test_gaps_of_a_history_are_marked(orders):
         ("begin", None, None),
         ("update", 1, "kept again"),
         ("begin", None, None),
+        ("delete", None, None),
     ]
 
 
@@ -172,6 +179,16 @@ def test_a_history_is_kept_for_ever_or_for_as_many_days_as_are_asked_for(orders)
     # each deletion begins at the oldest changes, and does not look through all
     assert pipe.rows(scans) == before
     assert history(pipe) == [("update", 1, "new")]
+    # positions began again lower, as after the source's move: new changes come before old ones
+    with pipe.warehouse() as connection:
+        insert = (
+            "insert into raw.orders_changes (_sdc_lsn, _tidemark_number, _sdc_committed_at, _tidemark_operation, "
+            "_tidemark_loaded_xid) select {}, n, now() - interval '{} days', 'insert', {} from generate_series(1, {}) n"
+        )
+        connection.execute(insert.format("9e18", 9, "'3'::xid8", 3))
+        connection.execute(insert.format(1, 1, "pg_current_xact_id()", 20_000))
+    follow(pipe, "orders")
+    assert pipe.rows("select count(*) from raw.orders_changes where _sdc_lsn <> 1") == [(1,)]
 
 
 def test_a_history_or_commits_of_a_stream_that_is_not_followed_are_refused(orders):

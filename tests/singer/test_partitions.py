@@ -116,11 +116,11 @@ def test_a_partitioned_table_follows_the_source_and_a_plain_one_stays_as_it_is(p
     streams = {"public-events": INCREMENTAL, "public-plain": INCREMENTAL}
     pipe.target["raw_partitions"] = {"public-events": RANGE}
     state = pipe.sync(streams).ok().state
-    pipe.target["raw_partitions"] = {"public-plain": RANGE}
+    pipe.target["raw_partitions"] = {"public-plain": RANGE, "public-events": MONTHS}
     pipe.do("alter table events add extra int default 5; alter table events rename id to number")
     pipe.do("alter table events alter note type varchar(90); insert into events values (7777, now(), 'x', now(), 6)")
     catalog = pipe.catalog(streams)
-    # without the setting, new ranges are as wide as those that are there
+    # the setting is for new tables: new ranges are as wide as those that are there
     state = pipe.sync(catalog, state).ok().state
     assert pipe.rows("select count(*), count(distinct number), sum(extra) from raw.events") == [(372, 372, 371 * 5 + 6)]
     assert ("events_p7700", "FOR VALUES FROM ('7700') TO ('7800')") in pipe.rows(PARTS)
@@ -141,20 +141,30 @@ def test_records_find_their_partitions_too(pipe):
     assert len(pipe.rows(PARTS)) == 7
 
 
-def test_two_runs_that_need_the_same_range_at_once_share_it(pipe):
+@pytest.mark.parametrize(
+    ("type_", "rows", "part"),
+    [
+        pytest.param("bigint", ("generate_series(150, 160)", "170"), "events_p0", id="range"),
+        pytest.param("date", ("unnest('{today, infinity}'::date[])", "'-infinity'"), "events_pdefault", id="default"),
+    ],
+)
+def test_two_runs_that_need_the_same_partition_at_once_share_it(pipe, monkeypatch, type_, rows, part):
     with pipe.warehouse() as one, pipe.warehouse() as other, ThreadPoolExecutor() as pool:
-        one.execute("create schema raw; create table raw.events (id bigint primary key) partition by range (id)")
-        one.execute("create table public.stage as select generate_series(150, 160)::bigint as id")
+        one.execute(f"create schema raw; create table raw.events (id {type_} primary key) partition by range (id)")
+        one.execute(f"create table public.stage as select id::{type_} from {rows[0]} as id")
 
-        def load(connection, rows: str) -> None:
+        def make_room(connection) -> sql.Composable | None:
             events = partitions.find(connection, "raw", "events")
             stage = sql.Identifier("public", "stage")
-            partitions.make_room(connection, "raw", "events", stage, partitions=events, width=100)
+            return partitions.make_room(connection, "raw", "events", stage, partitions=events)
+
+        def load(connection, rows: str) -> None:
+            make_room(connection)
             connection.execute(f"insert into raw.events {rows}")
 
         def load_too() -> None:
             with other.transaction():
-                load(other, "values (170)")
+                load(other, f"values ({rows[1]})")
 
         with one.transaction():
             load(one, "select id from public.stage")
@@ -162,7 +172,12 @@ def test_two_runs_that_need_the_same_range_at_once_share_it(pipe):
             waits = "select count(*) from pg_locks where not granted and relation = 'raw.events'::regclass"
             wait_for(lambda: pipe.rows(waits) == [(1,)])
         later.result()
-        assert pipe.rows("select count(*), count(distinct tableoid) from raw.events") == [(12, 1)]
+        assert [name for name, _ in pipe.rows(PARTS)] == [part]
+        assert pipe.rows("select count(*) = (select count(*) + 1 from public.stage) from raw.events") == [(True,)]
+        # a table with more ranges than we would make needs no other for rows that have one
+        monkeypatch.setattr(partitions, "MOST", 0)
+        assert (make_room(one) is None) == (part == "events_pdefault")
+        assert [name for name, _ in pipe.rows(PARTS)] == [part]
 
 
 @pytest.mark.long
@@ -185,6 +200,7 @@ def test_a_table_that_would_get_thousands_of_ranges_gets_a_default_partition(pip
     [
         pytest.param({"by": "range", "column": "note", "width": 5}, "`column` is note, and must be", id="no key"),
         pytest.param({"by": "range", "width": "month"}, "`width` is month, and for id, which is bigint", id="unit"),
+        pytest.param({"by": "range", "width": "Month"}, 'width is "Month", and must be day or week', id="misspelt"),
         pytest.param({"by": "list"}, 'is "list", and must be hash or range', id="unknown"),
     ],
 )

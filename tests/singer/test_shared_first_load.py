@@ -143,6 +143,35 @@ def test_a_part_that_no_shard_has_set_is_refused_in_one_line(pipe):
     assert "only `tidemark run --shard` sets it" in pipe.sync(EVENTS).refused("setting_invalid")
 
 
+def test_each_run_that_shares_a_load_has_its_own_outcome_and_all_that_its_parts_cost(pipe, halves):
+    def runs() -> dict[str, tuple[str, bool, int]]:
+        query = "select run_id, outcome, ended_at is not null, source_bytes from raw._tidemark_runs"
+        return {run: facts for run, *facts in pipe.rows(query)}
+
+    pipe.target["run_id"] = "one"
+    load(pipe, halves, 1).ok()
+    # its parts are loaded, and the table is not complete
+    assert runs()["one"][:2] == ["running", True]
+    with pipe.warehouse() as connection:
+        # as while it loads a further part
+        connection.execute("update raw._tidemark_runs set ended_at = null")
+        connection.execute("alter table raw.events add constraint refused check (id < 0) not valid")
+        pipe.target["run_id"] = "two"
+        load(pipe, halves, 2).refused("constraint_violation")
+        assert (runs()["one"][0], runs()["two"][0]) == ("running", "failed")
+        connection.execute("update raw._tidemark_runs set ended_at = now() where run_id = 'one'")
+        connection.execute("alter table raw.events drop constraint refused")
+    load(pipe, halves, 2).ok()
+    outcome, _, cost = runs()["two"]
+    assert outcome == "failed"
+    complete(pipe, halves)
+    assert [runs()[run][0] for run in ("one", "two")] == ["succeeded", "succeeded"]
+    assert runs()["two"][2] >= cost > 100_000
+    assert pipe.rows("select killed, succeeded, failed from raw._tidemark_stream_totals") == [
+        (0, 1, {"constraint_violation": 1})
+    ]
+
+
 def test_a_run_from_the_beginning_ends_a_shared_load_and_its_late_parts_load_nothing(pipe, halves):
     load(pipe, halves, 1).ok()
     late = now(pipe, halves)

@@ -62,6 +62,11 @@ class BuildLock:
         """The application_name of its holder's sessions."""
         return f"dbt {self._key & 2**64 - 1:016x}"
 
+    @property
+    def session(self) -> Any:
+        """The session that has it, in autocommit."""
+        return self._session
+
     def acquire(self, *, starter: int | None) -> None:
         """Take the lock and keep it until this process ends.
 

@@ -20,7 +20,7 @@ from dbt.cli.main import cli
 from dbt.flags import get_flags
 from dbt_common.exceptions import DbtBaseException
 
-from tidemark_dbt import compiled_macros, config_values, packages, reporting, source_parts
+from tidemark_dbt import compiled_macros, config_values, packages, reporting, source_parts, unfinished_loads
 from tidemark_dbt.build_lock import BuildLock, BusyError, open_unlimited, require_session
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _load_profile = requires.load_profile
 _connection_keys = PostgresCredentials._connection_keys  # noqa: SLF001
 # replaces the exit status that dbt would choose
 _status: int | None = None
+_left_out = unfinished_loads.LeftOut()
 # the role that dbt connects as, once the profile is known
 _role: str | None = None
 
@@ -60,7 +61,7 @@ def run(*, starter: int | None) -> NoReturn:
     asked = source_parts.follow()
     status = _run()
     # the last part begins only after all others succeeded
-    if not status and (asked.everything or asked.is_last):
+    if not status and not _left_out and (asked.everything or asked.is_last):
         _keep_manifest()
     sys.exit(status if _status is None else _status)
 
@@ -140,6 +141,7 @@ def _load_profile_and_lock(starter: int | None, *args: object) -> Profile:
         except BusyError:
             _status = os.EX_TEMPFAIL
             raise
+        _left_out.leave_out(unfinished_loads.find(lock.session))
         profile.credentials = profile.credentials.replace(application_name=lock.name)
     return profile
 

@@ -10,15 +10,16 @@ import json
 import os
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dbt.graph.selector import NodeSelector
 
 from singer_postgres.core import run_events
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
+_T = TypeVar("_T")
 VARIABLE = "TIDEMARK_DBT_SOURCES"
 _BUILT = frozenset({"model", "snapshot", "seed"})
 _NAMES_A_LINE = 30
@@ -90,39 +91,45 @@ def _limited(asked: Asked) -> Callable[[NodeSelector, set[str]], set[str]]:
     told: set[str] = set()
 
     def filter_selection(selector: NodeSelector, selected: set[str]) -> set[str]:
-        stands_on = schemas_below(selector.full_graph.graph, selector.manifest.sources)
+        schemas = {node: source.schema for node, source in selector.manifest.sources.items()}
+        stands_on = below(selector.full_graph.graph, schemas)
         found: set[str] = _filter_selection(selector, selected)
         kept = {node for node in found if asked.wants(stands_on[node])}
         nodes = selector.manifest.nodes
         # dbt selects twice for a build
         if not told:
             told.add("part")
-            _tell("part", (nodes[node] for node in nodes if asked.wants(stands_on.get(node, ()))))
+            tell("part", (nodes[node] for node in nodes if asked.wants(stands_on.get(node, ()))))
         if left := sorted({node for node in found - kept if node in nodes} - told) if asked.without else ():
             told.update(left)
-            _tell("left_out", (nodes[node] for node in left))
+            tell("left_out", (nodes[node] for node in left))
         return kept
 
     return filter_selection
 
 
-def _tell(what: str, nodes: Iterable[Any]) -> None:
-    """Report the names of models, snapshots and seeds, in lines of less than a page."""
-    names = sorted(node.name for node in nodes if str(node.resource_type) in _BUILT)
+def is_built(node: Any) -> bool:
+    """Whether a node is a model, snapshot or seed."""
+    return str(node.resource_type) in _BUILT
+
+
+def tell(what: str, nodes: Iterable[Any]) -> None:
+    """Report the names of models, snapshots and seeds to the runner, in lines of less than a page."""
+    names = sorted(node.name for node in nodes if is_built(node))
     # none at all is a line, too
     for start in range(0, max(1, len(names)), _NAMES_A_LINE):
         run_events.emit(**{what: names[start : start + _NAMES_A_LINE]})
 
 
-def schemas_below(graph: Any, sources: Any) -> dict[str, frozenset[str]]:
-    """Return the schemas of the sources that each node of a graph stands on.
+def below(graph: Any, sources: Mapping[str, _T]) -> dict[str, frozenset[_T]]:
+    """Return what each node of a graph stands on.
 
     Args:
         graph: dbt's graph, as networkx has it: edges lead from what is read to what reads it.
-        sources: dbt's sources by their ids.
+        sources: a value for each of dbt's sources, by its id.
     """
-    found: dict[str, frozenset[str]] = {}
+    found: dict[str, frozenset[_T]] = {}
     for node in TopologicalSorter({node: list(graph.predecessors(node)) for node in graph}).static_order():
-        own = {sources[node].schema} if node in sources else ()
+        own = {sources[node]} if node in sources else ()
         found[node] = frozenset(own).union(*(found[parent] for parent in graph.predecessors(node)))
     return found

@@ -36,6 +36,8 @@ SETTINGS = {
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
 }
+# for statements over a whole table, which a limit for those of a chunk would cancel at each run
+NO_STATEMENT_TIMEOUT = "SET LOCAL statement_timeout = 0"
 _TRANSACTION_TIMEOUT_SINCE = 17_00_00
 
 

@@ -58,16 +58,18 @@ SETTINGS = th.PropertiesList(
     th.Property(
         "chunks_outstanding",
         th.IntegerType(minimum=1),
-        default=4,
         title="Chunks outstanding",
-        description="How many chunk files may exist at once. When that many wait for the target, the tap waits too.",
+        description="How many chunk files may exist at once: those that are being read, that wait, and that the target "
+        "is loading. At that many, the tap waits. Default: twice `max_parallel`. Fewer need less disk, and leave "
+        "readers or loaders idle.",
     ),
     th.Property(
         "max_parallel",
         th.IntegerType(minimum=1),
         default=2,
         title="Parallel reads",
-        description="How many streams, or ranges of one table, are read at once, each on a connection of its own. "
+        description="How many streams, or ranges of one table, are read at once, each on a connection of its own; the "
+        "target's `max_parallel` should be as large. "
         "One more connection holds the snapshot, and another looks for sessions that wait for a table.",
     ),
     th.Property(

@@ -248,7 +248,9 @@ class TapPostgres(configuration.CheckedSettings, MeltanoLabsTap):
                 for stream in self.streams.values()
                 if isinstance(stream, CopyStream) and stream.selected and stream.why_records is None
             ]
-            self._files = ChunkFiles(self.chunk_directory, limit=self.config["chunks_outstanding"])
+            # as many can be loaded as are read
+            limit = self.config.get("chunks_outstanding") or 2 * self.config["max_parallel"]
+            self._files = ChunkFiles(self.chunk_directory, limit=limit)
             watch_reader(self._files)
             chunk_bytes = max(1, round(self.config["chunk_size_mb"] * 2**20))
             settings = ReadSettings(

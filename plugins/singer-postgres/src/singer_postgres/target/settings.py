@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from singer_sdk import typing as th
 
+from singer_postgres.core.warehouse.partitions import UNITS
+
 # settings of the MeltanoLabs target and the SDK that have no effect here, by setting and value
 WITHOUT_EFFECT: dict[tuple[str, str | None], str] = {
     ("load_method", "overwrite"): "a FULL_TABLE stream replaces its rows; set that method in the tap",
 }
 # a century; and PostgreSQL's limit, which counts milliseconds in 31 bits
 _MOST_DAYS, _MOST_TIMEOUT_SECONDS = 36_525, 2_147_483
+# how many values of an integer a range has, or the unit of time that it covers
+_WIDTH = th.CustomType(
+    {
+        "type": ["integer", "string"],
+        "minimum": 1,
+        "maximum": 2**63 - 1,
+        "if": {"type": "string"},
+        "then": {"enum": list(UNITS)},
+    }
+)
 
 SETTINGS = th.PropertiesList(
     th.Property(
@@ -58,7 +70,7 @@ SETTINGS = th.PropertiesList(
                 th.Property("by", th.StringType, allowed_values=["hash", "range"], required=True),
                 th.Property("column", th.StringType),
                 th.Property("count", th.IntegerType(minimum=2, maximum=1024)),
-                th.Property("width", th.CustomType({"type": ["integer", "string"], "minimum": 1})),
+                th.Property("width", _WIDTH),
                 additional_properties=False,
             )
         ),
@@ -80,7 +92,8 @@ SETTINGS = th.PropertiesList(
         th.NumberType(minimum=0, maximum=_MOST_TIMEOUT_SECONDS),
         default=0,
         title="Statement timeout",
-        description="Seconds after which the warehouse ends a statement; 0 means never.",
+        description="Seconds after which the warehouse ends a statement; 0 means never. What reads a whole table once "
+        "its rows are loaded, to build its key or an index, has no limit.",
     ),
     th.Property(
         "lock_timeout",

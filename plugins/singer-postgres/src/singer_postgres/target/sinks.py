@@ -312,12 +312,7 @@ class RecordSink(PostgresSink):
         key = tuple(self.key_properties)
         self._copy(connection, stage, records)
         within = partitions.make_room(
-            connection,
-            self._destination,
-            self.table_name,
-            stage,
-            partitions=self._partitions,
-            width=(self._partitioning or {}).get("width"),
+            connection, self._destination, self.table_name, stage, partitions=self._partitions
         )
         statement = merge.upsert_records(
             stage,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import errors, sql
 
+from singer_postgres.core import session
 from singer_postgres.core.errors import ChunkLostError, WarehouseAlteredError
 from singer_postgres.core.warehouse import (
     brief_locks,
@@ -103,7 +104,14 @@ class StreamLoad:
         """Who may commit rows of the stream; see `StateTable.claim_for_run`."""
         self.schema = run.warehouse.schema or table.schema
         self.history = StreamRun(
-            self.schema, table.source, stream, run.id, table.name, run.history_days, run.sync_started_at
+            self.schema,
+            table.source,
+            stream,
+            run.id,
+            table.name,
+            run.history_days,
+            run.sync_started_at,
+            self.is_part,
         )
         self._run = run
         self._state = StateTable(self.schema)
@@ -152,10 +160,7 @@ class StreamLoad:
         return self._ensured.partitions if self._ensured else None
 
     def _make_room(self, connection: Connection, stage: sql.Composable) -> sql.Composable | None:
-        width = (self._partitioning or {}).get("width")
-        return partitions.make_room(
-            connection, self.schema, self.table.name, stage, partitions=self._partitions, width=width
-        )
+        return partitions.make_room(connection, self.schema, self.table.name, stage, partitions=self._partitions)
 
     def open(self, connection: Connection, origin: BatchOrigin) -> None:
         """Prepare the table for the stream's first chunk of this run.
@@ -216,7 +221,7 @@ class StreamLoad:
         if self._lacks_key and not pending:
             self._state.set_key_pending(connection, self.stream, self.table, pending=True)
         bookmark = self._bookmark if origin.backfill else origin.start
-        self.history.begin(connection, bookmark=bookmark, alone=not self.is_part)
+        self.history.begin(connection, bookmark=bookmark)
         schema_changes.record(connection, self.history, changes)
         self._prepare_copies(connection, origin, empty=empty)
         return changes
@@ -369,7 +374,7 @@ class StreamLoad:
         tables.ensure_xid_index(connection, self.schema, self.table.name)
         if self._has_defaults:
             # otherwise PostgreSQL would plan the next models for a table of unknown size
-            analyze = sql.SQL("ANALYZE {}").format(self._target)
+            analyze = sql.SQL(f"{session.NO_STATEMENT_TIMEOUT}; ANALYZE {{}}").format(self._target)
             brief_locks.if_possible(connection, lambda: connection.execute(analyze), table=self._target)
 
     def _build_key(self, connection: Connection) -> None:

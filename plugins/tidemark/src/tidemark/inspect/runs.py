@@ -77,11 +77,12 @@ def latest(connection: psycopg.Connection[Any], source: SourceDefinition) -> lis
     if not any(run.outcome == "running" for _, run in found):
         return [run for _, run in found]
     held = advisory_locks.held(connection)
-    # what ran before and after that look had its lock at the time, unless it was killed
+    # What ran before and after that look had its lock at the time, unless it was killed. A run that has loaded parts of
+    # a first load has an end, and waits for the others without the lock.
     running = {run.run_id for _, run in found if run.outcome == "running"}
     return [
         replace(run, outcome="killed")
-        if run.outcome == "running" and run.run_id in running and lock not in held
+        if run.outcome == "running" and run.ended_at is None and run.run_id in running and lock not in held
         else run
         for lock, run in _read(connection, source, name)
     ]

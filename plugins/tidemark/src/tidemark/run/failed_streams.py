@@ -37,7 +37,7 @@ _FOR_EVER_DAYS = 36_500.0
 _SOURCE = "select source, table_name from {} where stream = %s order by loaded_at desc limit 1"
 # the streams of this run that did not end, and those of the run before that this one did not come to
 _UNENDED = """
-    select stream, table_name, true from {runs} where run_id = %(run)s and outcome = 'running'
+    select stream, table_name, true from {runs} where run_id = %(run)s and outcome = 'running' and ended_at is null
     union
     select stream, table_name, false from {runs} where run_id = (
         select run_id from {runs} where run_id <> %(run)s and run_id not like 'reconcile-%%'

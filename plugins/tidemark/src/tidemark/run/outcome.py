@@ -129,6 +129,8 @@ class RunOutcome:
     def why_left_out(self) -> str:
         """Which sources were not loaded, in words."""
         failed = [block.source.rstrip("/") for block in self.blocks if block.tap and block.success is False]
+        if not failed:
+            return "because the first load of a table that they stand on has not ended"
         return f"because {' and '.join(failed)} {'were' if len(failed) > 1 else 'was'} not loaded"
 
     @property

@@ -11,8 +11,8 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from singer_postgres.core.errors import LockBusyError
-from singer_postgres.core.sql_compat import errors, sql
+from singer_postgres.core.errors import LockBusyError, one_line
+from singer_postgres.core.sql_compat import Error, errors, sql
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,11 +101,16 @@ def with_brief_locks(
 def if_possible(
     connection: Connection, attempt: Callable[[], object], *, table: sql.Identifier, patience_s: float = _BRIEFLY_S
 ) -> None:
-    """Do work that the next run can do as well, unless other sessions hold the locks for more than some seconds."""
+    """Do work that the next run can do as well. No error of a statement fails the caller, whose rows are committed.
+
+    Other sessions may hold the locks for more than some seconds, the disk be full, or a person cancel it.
+    """
     try:
         with_brief_locks(connection, attempt, table=table, patience_s=patience_s)
     except LockBusyError as error:
         _LOGGER.info("Left to the next run: reason=%s", error)
+    except Error as error:
+        _LOGGER.warning("Left to the next run: table=%s, error=%s", table.as_string(), one_line(error))
 
 
 def _holders(connection: Connection, table: sql.Identifier) -> str:

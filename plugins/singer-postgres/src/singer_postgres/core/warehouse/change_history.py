@@ -46,6 +46,9 @@ _LENGTH = 63
 _LSN, _AT = COMMITS
 # the operations that are no changes, in the order at one position; those of changes are larger
 _MARKS = {"begin": 0, "end": 1}
+# Each is the order of time, until the source's log positions begin again lower (after its move by a dump), or the
+# warehouse's transactions (after a restore).
+_ORDERS = ((_LSN, NUMBER), (LOADED_XID, _LSN, NUMBER))
 _OWN = {
     _LSN: "bigint",
     # the order in the transaction, and of all streams' changes in it
@@ -134,11 +137,17 @@ class ChangeHistory:
 
     def _last(self, connection: Connection) -> str | None:
         """Return the last operation."""
-        row = connection.execute(
-            sql.SQL("SELECT {} FROM {} ORDER BY {} DESC, {} DESC LIMIT 1").format(
-                sql.Identifier(OPERATION), self._table, sql.Identifier(_LSN), sql.Identifier(NUMBER)
+        lasts = [
+            sql.SQL("(SELECT {}, {} FROM {} ORDER BY {} LIMIT 1)").format(
+                sql.Identifier(OPERATION),
+                sql.Identifier(_AT),
+                self._table,
+                sql.SQL(", ").join(sql.SQL("{} DESC").format(sql.Identifier(name)) for name in order),
             )
-        ).fetchone()
+            for order in _ORDERS
+        ]
+        query = sql.SQL("SELECT * FROM ({}) lasts ORDER BY 2 DESC LIMIT 1").format(sql.SQL(" UNION ALL ").join(lasts))
+        row = connection.execute(query).fetchone()
         return str(row[0]) if row else None
 
     def _mark(self, connection: Connection, operation: str, position: str, at: str) -> None:
@@ -213,18 +222,35 @@ class ChangeHistory:
     def expire(self, connection: Connection, at: str, days: float) -> None:
         """Delete changes that are older than some days, the oldest first, in small transactions of their own.
 
-        Changes come in the order of the key, so the oldest are found by its index. An index on the time would have to
-        be kept up to date with each change, and a BRIN index finds less and less once new rows fill the freed pages.
+        Changes come in the order of the key and of the transactions that load them, so the oldest are found by these
+        indexes. An index on the time would have to be kept up to date with each change, and a BRIN index finds less and
+        less once new rows fill the freed pages.
 
         Args:
             at: until when the days are counted.
         """
-        delete = sql.SQL(
-            "WITH oldest AS (SELECT {key}, {at} FROM {table} ORDER BY {key} LIMIT {batch}) "
+        began = time.monotonic()
+        for order in _ORDERS:
+            delete = self._delete_expired(order, at, days)
+            deleted = _EXPIRED_AT_ONCE
+            while deleted == _EXPIRED_AT_ONCE:
+                with connection.transaction():
+                    # both would read all of the table, and the planner knows nothing of how few of its rows are old
+                    connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off")
+                    deleted = connection.execute(delete).rowcount
+                if deleted == _EXPIRED_AT_ONCE and time.monotonic() - began > _EXPIRE_S:
+                    _LOGGER.info("Expired changes are left to the next run: table=%s.%s", self._schema, self._name)
+                    return
+
+    def _delete_expired(self, order: Sequence[str], at: str, days: float) -> sql.Composed:
+        """Return the statement that deletes expired changes among the first in an order."""
+        return sql.SQL(
+            "WITH oldest AS (SELECT {key}, {at} FROM {table} ORDER BY {order} LIMIT {batch}) "
             "DELETE FROM {table} t USING oldest s WHERE {matched} "
             "AND s.{at} < {now}::timestamptz - make_interval(secs => {seconds})"
         ).format(
             key=merge.names([_LSN, NUMBER]),
+            order=merge.names(order),
             at=sql.Identifier(_AT),
             table=self._table,
             batch=sql.Literal(_EXPIRED_AT_ONCE),
@@ -232,12 +258,3 @@ class ChangeHistory:
             now=sql.Literal(at),
             seconds=sql.Literal(days * 86_400.0),
         )
-        began, deleted = time.monotonic(), _EXPIRED_AT_ONCE
-        while deleted == _EXPIRED_AT_ONCE:
-            with connection.transaction():
-                # both would read all of the table, and the planner knows nothing of how few of its rows are old
-                connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off")
-                deleted = connection.execute(delete).rowcount
-            if deleted == _EXPIRED_AT_ONCE and time.monotonic() - began > _EXPIRE_S:
-                _LOGGER.info("Expired changes are left to the next run: table=%s.%s", self._schema, self._name)
-                return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.core import session
 from singer_postgres.core.errors import ConstraintError
 from singer_postgres.core.sql_compat import errors, sql
 
@@ -57,6 +58,7 @@ def build(connection: Connection, schema: str, table: Table, *, any_may_stay: bo
     if unique_index(connection, schema, table.name, table.key):
         return 0
     target, key = sql.Identifier(schema, table.name), sql.SQL(", ").join(map(sql.Identifier, table.key))
+    connection.execute(session.NO_STATEMENT_TIMEOUT)
     create = sql.SQL("CREATE UNIQUE INDEX ON {} ({})").format(target, key)
     try:
         with connection.transaction():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from singer_postgres.core import widening
@@ -37,6 +37,9 @@ _MOST_CONDITIONS = 50
 _NAME_BYTES = 63
 _INTEGERS = ("smallint", "integer", "bigint")
 _TIMES = ("date", "timestamp without time zone", "timestamp with time zone")
+# of ranges of a table that has none yet, and for which no setting says it
+_DEFAULT_COUNT, _DEFAULT_UNIT = 10_000_000, "month"
+_STRATEGIES = {"h": "hash", "l": "list", "r": "range"}
 _FIND = """
     select partstrat::text, attname::text, format_type(atttypid, null)
     from pg_catalog.pg_partitioned_table
@@ -69,6 +72,8 @@ _OF_TIMES = """
 _NUMBERED = """
     SELECT bound, (extract(epoch FROM bound::{}::timestamptz) * 1000000)::bigint FROM unnest(%s::text[]) AS bound
 """
+# of infinite times, and of those so far away that the next year is no time any more
+_HAVE_RANGES = "SELECT bool_and({value} >= '4700-01-01 BC'::{type} AND {value} < '290000-01-01'::{type}) FROM {stage} s"
 
 Width = int | str
 
@@ -102,11 +107,28 @@ class Partitions:
         strategy: of pg_partitioned_table: h, l or r.
         column: None if the partitions have more than one, or an expression.
         type: of the column, without modifiers.
+        width: of new ranges; None for that of the widest range.
     """
 
     strategy: str
     column: str | None
     type: str | None
+    width: Width | None = None
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"partitioned by {_STRATEGIES[self.strategy]} of {self.column or 'something else than one column'}"
+
+    def is_as(self, setting: Mapping[str, Any], key: Sequence[str]) -> bool:
+        """Whether a stream's entry in `raw_partitions` could have made them.
+
+        Args:
+            key: of the stream.
+        """
+        column = setting.get("column") or next(iter(key), None)
+        if (setting["by"], column) != (_STRATEGIES[self.strategy], self.column):
+            return False
+        return setting["by"] == "hash" or _fits(self.type or "", setting.get("width"))
 
 
 def wanted(setting: Mapping[str, Any] | None, table: Table, types: Mapping[str, str]) -> Partitioning | None:
@@ -131,20 +153,39 @@ def wanted(setting: Mapping[str, Any] | None, table: Table, types: Mapping[str, 
     if setting["by"] == "hash":
         return Partitioning("hash", column, count=setting.get("count", 16))
     type_, width = _bare(types[column]), setting.get("width")
-    fits = isinstance(width, int) if type_ in _INTEGERS else width in UNITS
     if type_ not in {*_INTEGERS, *_TIMES}:
         raise SettingInvalidError(f"{what}: {column} is {type_}, which has no ranges here; partition it by hash.")
-    if not fits:
+    if not _fits(type_, width):
         form = "a whole number" if type_ in _INTEGERS else ", ".join(UNITS)
         raise SettingInvalidError(f"{what}: `width` is {width}, and for {column}, which is {type_}, must be {form}.")
     assert width is not None
     return Partitioning("range", column, width=width)
 
 
-def find(connection: Connection, schema: str, table: str) -> Partitions | None:
-    """Return how a table is partitioned; None if it is not."""
+def _fits(type_: str, width: Width | None) -> bool:
+    return isinstance(width, int) if type_ in _INTEGERS else type_ in _TIMES and width in UNITS
+
+
+def find(
+    connection: Connection,
+    schema: str,
+    table: str,
+    *,
+    setting: Mapping[str, Any] | None = None,
+    key: Sequence[str] = (),
+) -> Partitions | None:
+    """Return how a table is partitioned; None if it is not.
+
+    Args:
+        setting: the stream's entry in `raw_partitions`. It says how wide new ranges are, unless it is for a table that
+            would be partitioned otherwise: this one stays as it is.
+        key: of the stream.
+    """
     row = connection.execute(_FIND, [sql.Identifier(schema, table).as_string(connection)]).fetchone()
-    return Partitions(*row) if row else None
+    found = Partitions(*row) if row else None
+    if found and setting and found.is_as(setting, key):
+        return replace(found, width=setting.get("width"))
+    return found
 
 
 def refuse_to_widen(
@@ -179,14 +220,8 @@ def create_hash(connection: Connection, schema: str, table: str, count: int) -> 
         )
 
 
-def make_room(  # noqa: PLR0913 - each argument has a name
-    connection: Connection,
-    schema: str,
-    table: str,
-    stage: sql.Composable,
-    *,
-    partitions: Partitions | None,
-    width: Width | None = None,
+def make_room(
+    connection: Connection, schema: str, table: str, stage: sql.Composable, *, partitions: Partitions | None
 ) -> sql.Composable | None:
     """Make the ranges that rows of a stage need, in the caller's transaction.
 
@@ -197,14 +232,13 @@ def make_room(  # noqa: PLR0913 - each argument has a name
     Args:
         stage: what the rows are selected from.
         partitions: how the table is partitioned; if not by ranges, nothing is to be done.
-        width: of new ranges; None for that of the ranges that are there.
     """
     if partitions is None or partitions.strategy != "r" or partitions.column is None or partitions.type is None:
         return None
     if partitions.type not in {*_INTEGERS, *_TIMES}:
         return None
     made = _Ranges(connection, schema, table, partitions.type)
-    return None if made.has_default else made.make(stage, partitions.column, width or made.widest)
+    return None if made.has_default else made.make(stage, partitions.column, partitions.width or made.widest)
 
 
 def ranges(
@@ -249,46 +283,46 @@ class _Ranges:
         return [(self._texts.get(lower), self._texts.get(upper)) for lower, upper in sorted(self._there)]
 
     @property
-    def widest(self) -> Width | None:
-        """The width of the widest range; None if there is no range with two ends."""
+    def widest(self) -> Width:
+        """The width of the widest range with two ends; if there is none, a usual one."""
         widths = [upper - lower for lower, upper in self._there if upper - lower != float("inf")]
         if not widths:
-            return None
+            return _DEFAULT_COUNT if self._type in _INTEGERS else _DEFAULT_UNIT
         if self._type in _INTEGERS:
             return int(max(widths))
         days = max(widths) / 86_400e6
         least = {"year": 365, "month": 28, "week": 7}
         return next((unit for unit, needed in least.items() if days >= needed), "day")
 
-    def make(self, stage: sql.Composable, column: str, width: Width | None) -> sql.Composable | None:
+    def make(self, stage: sql.Composable, column: str, width: Width) -> sql.Composable | None:
         """Make the ranges for a column's values; return the condition that they are in these ranges."""
         value = sql.Identifier(column)
         if isinstance(width, str):
-            is_finite = sql.SQL("SELECT bool_and(isfinite({})) FROM {} s").format(value, stage)
-            row = self._connection.execute(is_finite).fetchone()
-            if row and row[0] is False:
-                self._make_default("infinite times")
+            have_ranges = sql.SQL(_HAVE_RANGES).format(value=value, type=sql.SQL(self._type), stage=stage)
+            if self._connection.execute(have_ranges).fetchone() == (False,):
+                self._lock()
+                self._make_default("times that no range can hold")
                 return None
-        if width is None:
-            return None
         needed = self._connection.execute(self._aligned(stage, value, width)).fetchall()
         for lower, upper, lower_text, upper_text in needed:
             self._texts |= {lower: lower_text, upper: upper_text}
-        missing = list(gaps([(lower, upper) for lower, upper, *_ in needed], self._there))
-        if missing:
-            # the lock that ATTACH takes, before another look: another run may have made the same ranges meanwhile
-            self._connection.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(self._name))
-            self._look()
+        wanted_ = [(lower, upper) for lower, upper, *_ in needed]
+        if any(gaps(wanted_, self._there)):
+            self._lock()
+            missing = list(gaps(wanted_, self._there))
+            if missing and len(self._there) + len(missing) > MOST:
+                self._make_default(f"more than {MOST} ranges of {width}")
             if self.has_default:
                 return None
-            missing = list(gaps([(lower, upper) for lower, upper, *_ in needed], self._there))
-        if len(self._there) + len(missing) > MOST:
-            self._make_default(f"more than {MOST} ranges of {width}")
-            return None
-        for lower, upper in missing:
-            bounds = self._bound(lower) or sql.SQL("MINVALUE"), self._bound(upper) or sql.SQL("MAXVALUE")
-            self._attach(self._suffix(lower), sql.SQL("FOR VALUES FROM ({}) TO ({})").format(*bounds))
-        return self._within(value, [(lower, upper) for lower, upper, *_ in needed])
+            for lower, upper in missing:
+                bounds = self._bound(lower) or sql.SQL("MINVALUE"), self._bound(upper) or sql.SQL("MAXVALUE")
+                self._attach(self._suffix(lower), sql.SQL("FOR VALUES FROM ({}) TO ({})").format(*bounds))
+        return self._within(value, wanted_)
+
+    def _lock(self) -> None:
+        """Take the lock that ATTACH takes, and look again: another run may have made the same ranges meanwhile."""
+        self._connection.execute(sql.SQL("LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE").format(self._name))
+        self._look()
 
     def _within(self, value: sql.Composable, needed: Iterable[tuple[int, int]]) -> sql.Composable | None:
         """Return the condition that a column of `t` is in some ranges."""
@@ -338,10 +372,14 @@ class _Ranges:
         self._connection.execute(sql.SQL("ALTER TABLE {} ATTACH PARTITION {} {}").format(self._name, part, bounds))
 
     def _make_default(self, why: str) -> None:
+        """Make a default partition, under the lock, unless there is one."""
+        if self.has_default:
+            return
         _LOGGER.warning(
             "%s.%s gets a default partition and no more ranges: it would have %s.", self._schema, self._table, why
         )
         self._attach("default", sql.SQL("DEFAULT"))
+        self.has_default = True
 
 
 def gaps(wanted_: Iterable[tuple[int, int]], there: Iterable[tuple[float, float]]) -> Iterator[tuple[float, float]]:

@@ -85,11 +85,23 @@ TABLE = SystemTable(
         """,
     ),
 )
-# this run holds the stream's lock, so any other run that still says 'running' was killed
-_KILLED = """
-    UPDATE {} SET outcome = 'killed', ended_at = clock_timestamp()
-    WHERE source = %(source)s AND stream = %(stream)s AND outcome = 'running' AND run_id <> %(run_id)s
+# This run has the stream alone, so any other run that still says 'running' was killed; or it has loaded its parts of a
+# first load, which this run completes, or replaces.
+_END_OTHERS = """
+    UPDATE {} SET outcome = %(outcome)s, ended_at = coalesce(ended_at, clock_timestamp())
+    WHERE source = %(source)s AND stream = %(stream)s AND run_id <> %(run_id)s
+        AND outcome = 'running' AND (ended_at IS NULL) = (%(outcome)s = 'killed')
 """
+# Runs of one id may end several times: the parts of a first load, or the two steps of a LOG_BASED stream.
+_SUMS = sql.SQL(
+    ", ".join(
+        f"{name} = coalesce({name} + %({name})s, %({name})s, {name})"
+        for name in (
+            *("seconds_reading", "seconds_copying", "seconds_merging", "seconds_paused"),
+            *("source_bytes", "source_buffers_hit", "source_buffers_read", "source_wal_bytes"),
+        )
+    )
+)
 _ERROR_CHARACTERS = 2000
 # what the tap reports of what reading cost the source
 COSTS = (
@@ -142,6 +154,9 @@ class StreamRun:
     """0 keeps no history."""
     sync_started_at: int = 0
     """The value of `_sdc_sync_started_at` in the rows of this run."""
+    is_part: bool = False
+    """The run loads parts of a first load, and others load further parts at the same time. It stays 'running', with an
+    end, until a run completes the load."""
 
     @property
     def totals(self) -> StreamTotals:
@@ -160,15 +175,11 @@ class StreamRun:
             return 0
         table = TABLE.in_statement(self.schema)
         own = {"source": self.source, "stream": self.stream, "run_id": self.run_id, "table_name": self.table}
-        return connection.execute(sql.SQL(statement).format(table), {**own, **values}).rowcount
+        return connection.execute(sql.SQL(statement).format(table, sums=_SUMS), {**own, **values}).rowcount
 
-    def begin(self, connection: Connection, *, bookmark: str | None, alone: bool = True) -> None:
-        """Note that the stream's load has begun.
-
-        Args:
-            alone: no other run loads the stream, so any other that still seems to run was killed.
-        """
-        killed = self._execute(connection, _KILLED) if alone else 0
+    def begin(self, connection: Connection, *, bookmark: str | None) -> None:
+        """Note that the stream's load has begun."""
+        killed = 0 if self.is_part else self._end_others(connection)
         self._execute(
             connection,
             "DELETE FROM {} WHERE source = %(source)s AND stream = %(stream)s "
@@ -180,12 +191,19 @@ class StreamRun:
             "INSERT INTO {} AS run (source, stream, run_id, table_name, bookmark_before, sync_started_at) "
             "VALUES (%(source)s, %(stream)s, %(run_id)s, %(table_name)s, %(bookmark)s, %(sync_started_at)s) "
             "ON CONFLICT (source, stream, run_id) DO UPDATE SET outcome = 'running', ended_at = NULL, "
-            "error = NULL, error_code = NULL",
+            # another part may have failed; the run that completes the load has all of them
+            "error = NULL, error_code = NULL WHERE NOT (%(is_part)s AND run.outcome = 'failed')",
             bookmark=bookmark,
+            is_part=self.is_part,
             sync_started_at=self.sync_started_at,
         )
         # with 0, the row is there from the first run on, and so are its metrics
         self.totals.add(connection, killed=killed)
+
+    def _end_others(self, connection: Connection) -> int:
+        """Write how runs ended that could not do so, and return how many of them were killed."""
+        self._execute(connection, _END_OTHERS, outcome="succeeded")
+        return self._execute(connection, _END_OTHERS, outcome="killed")
 
     def count(self, connection: Connection, written: RowCounts, *, bytes_: int = 0, staged: bool = False) -> None:
         """Add the rows that the current transaction loads.
@@ -213,29 +231,23 @@ class StreamRun:
         work: Work | None = None,
         whole: bool = True,
     ) -> None:
-        """Note that the stream succeeded, in the transaction that completes it.
+        """Note that the stream succeeded, or that a part is loaded, in the transaction that completes it.
 
         Args:
             whole: false for a backfill or a repair, which say nothing about how fresh the stream is.
         """
         work = work or Work()
-        # of a LOG_BASED stream, a run may end twice: what the tap reports of its first load holds for all of it
         self._execute(
             connection,
-            "UPDATE {} SET outcome = 'succeeded', ended_at = clock_timestamp(), bookmark_after = %(bookmark)s, "
-            "extracted_at = %(extracted_at)s::timestamptz, retries = %(retries)s, "
-            "seconds_copying = %(seconds_copying)s, seconds_merging = %(seconds_merging)s, "
+            "UPDATE {} SET outcome = CASE WHEN %(is_part)s THEN outcome ELSE 'succeeded' END, "
+            "ended_at = clock_timestamp(), bookmark_after = %(bookmark)s, "
+            "extracted_at = %(extracted_at)s::timestamptz, retries = retries + %(retries)s, "
             "held_by = %(held_by)s, held_seconds = %(held_seconds)s, "
-            "seconds_reading = coalesce(%(seconds_reading)s, seconds_reading), "
-            "source_bytes = coalesce(%(source_bytes)s, source_bytes), "
-            "source_buffers_hit = coalesce(%(source_buffers_hit)s, source_buffers_hit), "
-            "source_buffers_read = coalesce(%(source_buffers_read)s, source_buffers_read), "
-            "source_wal_bytes = coalesce(%(source_wal_bytes)s, source_wal_bytes), "
-            "snapshot_seconds = coalesce(%(snapshot_seconds)s, snapshot_seconds), "
-            "seconds_paused = coalesce(%(seconds_paused)s, seconds_paused) "
+            "snapshot_seconds = greatest(snapshot_seconds, %(snapshot_seconds)s), {sums} "
             "WHERE source = %(source)s AND stream = %(stream)s AND run_id = %(run_id)s",
             bookmark=bookmark,
             extracted_at=extracted_at,
+            is_part=self.is_part,
             **asdict(work),
         )
         if not whole:
@@ -251,8 +263,8 @@ class StreamRun:
         try:
             with warehouse.connect_once() as connection:
                 code = log_fields(error, side="warehouse")["error"]["code"]
-                # with these, another run has the stream's lock
-                alone = not isinstance(error, BusyError | LockLostError)
+                # with these, another run has the stream's lock; those of other parts share it
+                alone = not (self.is_part or isinstance(error, BusyError | LockLostError))
                 self.record_failure(connection, str(error), code, alone=alone, retries=retries)
         except Exception as failed:  # noqa: BLE001 - the caller reports the error itself
             logging.getLogger("target-postgres").debug("The history could not be written: %s", failed)
@@ -266,7 +278,7 @@ class StreamRun:
         self.ensure(connection)
         with connection.transaction():
             # the totals come last, as in the transactions that count rows
-            killed = self._execute(connection, _KILLED) if alone else 0
+            killed = self._end_others(connection) if alone else 0
             self._execute(
                 connection,
                 "INSERT INTO {} AS run (source, stream, run_id, table_name, outcome, ended_at, error, error_code, "
@@ -274,7 +286,7 @@ class StreamRun:
                 "%(error)s, %(code)s, %(retries)s) "
                 "ON CONFLICT (source, stream, run_id) DO UPDATE SET outcome = 'failed', "
                 "ended_at = excluded.ended_at, error = excluded.error, error_code = excluded.error_code, "
-                "retries = excluded.retries",
+                "retries = run.retries + excluded.retries",
                 error=error.replace("\0", "")[:_ERROR_CHARACTERS],
                 code=code,
                 retries=retries,

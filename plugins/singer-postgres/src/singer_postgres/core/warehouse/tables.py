@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from singer_postgres.core import session
 from singer_postgres.core.errors import ColumnRecreatedError, KeyChangedError, NameTakenError, WarehouseAlteredError
 from singer_postgres.core.sql_compat import errors, sql
 from singer_postgres.core.warehouse import (
@@ -136,13 +137,13 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
             partitions.create_hash(connection, schema, table.name, partitioned.count)
         # read back, to have the types under the server's own names
         columns = loaded_columns.loaded_columns(table, columns_of(connection, schema, table.name))
-        found_as = partitions.find(connection, schema, table.name) if partitioned else None
+        found_as = partitions.find(connection, schema, table.name, setting=partitioning, key=table.key)
         return EnsuredTable({}, [], columns, columns, lacks_key=key_later, partitions=found_as)
     _refuse_other_metadata(schema, table, has)
     found = SchemaDrift(connection, schema, table, before, whole=whole)
     found.rename(wanted, has)
     old = tuple(name for name in has if name in {column.name for column in table.columns})
-    found_as = partitions.find(connection, schema, table.name)
+    found_as = partitions.find(connection, schema, table.name, setting=partitioning, key=table.key)
     if found_as and not keep_types:
         partitions.refuse_to_widen(found_as, schema, table, wanted, has)
     casts = {} if keep_types else found.retype(wanted, has)
@@ -370,6 +371,7 @@ def ensure_xid_index(connection: psycopg.Connection[Any], schema: str, table: st
 
 
 def _create_xid_index(connection: psycopg.Connection[Any], name: sql.Identifier) -> None:
+    connection.execute(session.NO_STATEMENT_TIMEOUT)
     row = connection.execute("select pg_current_xact_id()::text").fetchone()
     assert row
     connection.execute(

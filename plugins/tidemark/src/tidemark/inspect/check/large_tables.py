@@ -12,7 +12,7 @@ from tidemark.inspect.check.finding import Finding, Level, statement
 from tidemark.inspect.tables import printed_size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     import psycopg
 
@@ -98,7 +98,7 @@ _PARTS = ("threshold", "scale_factor")
 
 
 def read(
-    connection: psycopg.Connection[Any], schema: str, streams: Iterable[Stream], wanted: Mapping[str, Any]
+    connection: psycopg.Connection[Any], schema: str, streams: Sequence[Stream], wanted: Mapping[str, Any]
 ) -> Iterator[Finding]:
     """Query the warehouse, and yield the advice.
 
@@ -119,9 +119,12 @@ def read(
     if any(table.bytes >= _LARGE_BYTES for table in found):
         yield from compression(*row)
     are_plain = {each.name for each in found if each.root == each.name}
-    for name, stream in by_table.items():
-        if stream in wanted and name in are_plain:
-            yield _of(plain(schema, name, stream), stream)
+    for stream in streams:
+        name, setting = stream.relation.name, wanted.get(stream.name)
+        there = partitions.find(connection, schema, name) if setting else None
+        key = stream.key or (stream.relation.described.key if stream.relation.described else ())
+        if setting and (name in are_plain if there is None else not there.is_as(setting, key)):
+            yield _of(stays(schema, name, stream.name, there), stream.name)
 
 
 def _of(finding: Finding, stream: str) -> Finding:
@@ -191,11 +194,17 @@ def _set(name: tuple[str, str], option: str) -> str:
     return f"{statement('ALTER TABLE {table} SET', table=name)} ({option} = {_SCALE_FACTOR})"
 
 
-def plain(schema: str, table: str, stream: str) -> Finding:
-    """Return the note on a plain table that is to be partitioned: what is there is never converted by a run."""
+def stays(schema: str, table: str, stream: str, there: partitions.Partitions | None) -> Finding:
+    """Return the note on a table that is to be partitioned otherwise: what is there is never converted by a run.
+
+    Args:
+        there: how it is partitioned; None for a plain table.
+    """
+    how = there or "a plain one"
     what = (
-        f"{partitions.SETTING} names {stream}, whose table {schema}.{table} is there already and stays a plain one. To "
-        f"partition it, rename it and have all rows loaded again: `tidemark state rewind {stream} --to beginning`"
+        f"{partitions.SETTING} names {stream}, whose table {schema}.{table} is there already and stays {how}. To "
+        "partition it as the setting says, rename it and have all rows loaded again: "
+        f"`tidemark state rewind {stream} --to beginning`"
     )
-    fix = statement("ALTER TABLE {table} RENAME TO {new}", table=(schema, table), new=f"{table}_plain")
+    fix = statement("ALTER TABLE {table} RENAME TO {new}", table=(schema, table), new=f"{table}_before")
     return Finding("warehouse", Level.note, what, (fix,))

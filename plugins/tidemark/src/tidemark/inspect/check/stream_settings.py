@@ -1,4 +1,7 @@
-"""Checks the settings that name streams: whether the source has such a stream, and whether they do anything for it."""
+"""Checks the settings that name streams: whether the source has such a stream, and whether they do anything for it.
+
+And whether there are chunk files for all who read and load.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,7 @@ def findings(
         masks.refuse(configuration.masks, configuration.mask_secret, variable=f"{configuration.prefix}_MASK_SECRET")
     except SingerPostgresError as error:
         yield Finding("source", Level.error, str(error).rstrip("."))
+    yield from _idle(configuration)
     known = {relation.stream for relation in relations}
     read = {stream.name: stream for stream in selected}
     for setting, names in (
@@ -68,6 +72,17 @@ def _of_other_partitions(name: str, wanted: Mapping[str, Any]) -> Iterator[Findi
                 f"that has no effect: write {own}, or by: {by}, in the target's `config`"
             )
             yield Finding("warehouse", Level.error, what)
+
+
+def _idle(configuration: Configuration) -> Iterator[Finding]:
+    files, needed = configuration.chunks_outstanding, configuration.readers + configuration.loaders
+    if files is not None and files < needed and not configuration.sends_records:
+        what = (
+            f"chunks_outstanding is {files}: the tap's {configuration.readers} readers and the target's "
+            f"{configuration.loaders} loaders (max_parallel) wait for each other with fewer than {needed} chunk files, "
+            f"which need as many times chunk_size_mb of disk. Raise it, or leave it out of {configuration.path}"
+        )
+        yield Finding("source", Level.note, what)
 
 
 def _without_effect(what: str, setting: str, stream: Stream | None, configuration: Configuration) -> Iterator[Finding]:

@@ -50,6 +50,8 @@ class Configuration:
         hard_delete: the target deletes rows that a FULL_TABLE stream no longer has.
         raw_partitions: how the target partitions new tables, by stream.
         sends_records: the tap sends the rows as records, not in chunks.
+        chunks_outstanding: how many chunk files may exist at once; None if nobody set it.
+        readers, loaders: max_parallel of the tap and of the target.
         path: the file with all this but what is the target's, for messages.
         prefix: what the variables of the tap begin with.
     """
@@ -77,6 +79,9 @@ class Configuration:
     change_history: frozenset[str] = frozenset()
     raw_partitions: Mapping[str, Any] = field(default_factory=dict)
     sends_records: bool = False
+    chunks_outstanding: int | None = None
+    readers: int = 2
+    loaders: int = 2
 
 
 @dataclass(frozen=True)
@@ -149,6 +154,9 @@ def configuration(project: Project, source: SourceDefinition) -> Configuration:
         raw_partitions=target.get("raw_partitions") or {},
         # as in the tap's `why_records`
         sends_records=not values.get("use_copy") or any(map(values.get, _NEEDS_RECORDS)),
+        chunks_outstanding=values.get("chunks_outstanding"),
+        readers=values.get("max_parallel") or 2,
+        loaders=target.get("max_parallel") or 2,
     )
 
 
