@@ -99,7 +99,7 @@ def test_rows_that_change_after_a_killed_first_load_are_read_by_the_run_that_res
     assert_equal(pipe)
 
 
-@pytest.mark.parametrize("key", ["id", "updated_at"])
+@pytest.mark.parametrize("key", ["id", pytest.param("updated_at", marks=pytest.mark.long)])
 def test_a_row_that_an_update_moves_among_rows_that_were_read_is_not_missed(pipe, key):
     pipe.do(BIG)
     pipe.do("delete from orders where id <= 1000")

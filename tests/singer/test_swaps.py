@@ -128,9 +128,8 @@ SWAPS: dict[str, tuple[list[str], bool]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "method", [INCREMENTAL, pytest.param(FULL_TABLE, marks=pytest.mark.long)], ids=["incremental", "whole"]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("method", [INCREMENTAL, FULL_TABLE], ids=["incremental", "whole"])
 def test_columns_that_swap_names_are_loaded_right_or_the_advice_leads_there(pipe, method):
     names = {f"orders_{number}": each for number, each in enumerate(SWAPS.values())}
     for name in names:
