@@ -26,6 +26,7 @@ import yaml
 from tests.airflow.alerts import receiving
 from tests.conftest import REPOSITORY
 from tests.integration.conftest import free_port
+from tests.monitoring.prometheus import hash_as_usual
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,6 +96,7 @@ class Monitoring:
         self._configure()
         self.start_exporter()
         for name in ("source", "warehouse"):
+            hash_as_usual(self.project.tidemark("dsn", name).strip())
             self.start_database_exporter(name)
         home = self._directory
         self._run(

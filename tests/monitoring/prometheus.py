@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 import yaml
 
@@ -128,9 +129,18 @@ def tidemark_metrics(project: Checkout, directory: Path, env: Mapping[str, str])
         yield f"127.0.0.1:{port}"
 
 
+def hash_as_usual(address: str) -> None:
+    """Hash a login's password as often as PostgreSQL does: postgres_exporter refuses fewer than 1,000 iterations."""
+    with psycopg.connect(address) as connection:
+        if connection.info.server_version >= 160000:
+            connection.execute("set scram_iterations = 4096")
+            connection.execute(f"alter role current_user password '{connection.info.password}'")
+
+
 @contextmanager
 def postgres_exporter(address: str, directory: Path) -> Iterator[str]:
     """Run Debian's postgres_exporter on a database; yield its target."""
+    hash_as_usual(address)
     port = free_port()
     queries = directory / "queries.yml"
     queries.write_text(_NEWER)
