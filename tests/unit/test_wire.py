@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -52,6 +53,10 @@ def test_each_kind_of_chunk_is_written_and_read_as_version_1_has_it(batch, count
     )
     assert json.dumps(batch.to_json()) == text
     assert batch_from_json(json.loads(text)) == batch
+    if isinstance(batch, Chunk):
+        again = replace(batch, again=True)
+        assert json.dumps(again.to_json()) == text[:-1] + ', "again": true}'
+        assert batch_from_json(again.to_json()) == again
 
 
 def test_the_end_of_a_stream_is_read_with_and_without_a_report_of_how_it_was_read():

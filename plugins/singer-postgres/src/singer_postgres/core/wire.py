@@ -209,16 +209,19 @@ class Chunk(BatchOrigin):
         bytes: the size of the file.
         crc32: the checksum of the file's bytes.
         blocks: the block range of a first load that this chunk completes, to resume from; None if it completes none.
+        again: all ranges were read before it, and some of its rows came with them.
     """
 
     rows: int | None
     bytes: int
     crc32: int
     blocks: BlockRange | None = None
+    again: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the `encoding` of a BATCH message."""
-        return self._encoding(rows=self.rows, bytes_=self.bytes, crc32=self.crc32, blocks=self.blocks)
+        found = self._encoding(rows=self.rows, bytes_=self.bytes, crc32=self.crc32, blocks=self.blocks)
+        return {**found, "again": True} if self.again else found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,7 +353,8 @@ def batch_from_json(value: dict[str, Any]) -> Batch:
     blocks = None if value["blocks"] is None else _block_range(value["blocks"])
     if blocks is not None and not value["bytes"]:
         return EmptyRange(**origin.common, blocks=blocks)
-    return Chunk(**origin.common, rows=value["rows"], bytes=value["bytes"], crc32=value["crc32"], blocks=blocks)
+    counts = {name: value[name] for name in ("rows", "bytes", "crc32")}
+    return Chunk(**origin.common, **counts, blocks=blocks, again=value.get("again", False))
 
 
 def _tuple(values: list[Any]) -> tuple[Any, ...]:

@@ -154,7 +154,14 @@ class ChunkReaders:
             rows: the rows read since the last file of the range.
             blocks: the range, if the file completes it and a first load can resume after it.
         """
-        chunk = Chunk(**lease.origin.common, rows=file.rows, bytes=file.bytes, crc32=file.crc32, blocks=blocks)
+        chunk = Chunk(
+            **lease.origin.common,
+            rows=file.rows,
+            bytes=file.bytes,
+            crc32=file.crc32,
+            blocks=blocks,
+            again=lease.stream.passes.since is not None,
+        )
         try:
             lease.announce(Read(lease.stream.plan, chunk, file.path, rows))
         except StaleError:

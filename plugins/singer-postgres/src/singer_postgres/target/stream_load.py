@@ -276,6 +276,10 @@ class StreamLoad:
                 connection was lost.
         """
         self._before_chunk(connection, chunk)
+        if self._lacks_key and isinstance(chunk, Chunk) and chunk.again:
+            # most of its rows are there, and would have to be removed
+            my_turn()
+            self._build_key(connection)
         written = RowCounts()
         straight = self._has_defaults and (self._lacks_key or self._direct == chunk.snapshot)
         with self._fresh_pages.appended(connection) if straight else nullcontext(), connection.transaction():
