@@ -114,11 +114,14 @@ def test_a_column_that_was_added_meanwhile_has_its_value_in_the_rows_of_all_part
     before = pipe.catalog(EVENTS)
     load(pipe, halves, 1).ok()
     pipe.do("alter table events add amount int default 7")
+    # without a new stamp
+    pipe.do("update events set amount = 8 where id % 10 = 0")
     load(pipe, halves, 2).ok()
     # as if this run had begun before the column was there
     load(pipe, halves, 1, streams=before).ok()
     complete(pipe, halves)
-    assert pipe.rows("select count(*), min(amount), count(amount) from raw.events") == [(1000, 7, 1000)]
+    values = "select count(*), count(*) filter (where amount = 7), count(*) filter (where amount = 8) from raw.events"
+    assert pipe.rows(values) == [(1000, 900, 100)]
 
 
 def test_a_column_that_was_dropped_meanwhile_has_the_load_begun_again(pipe, halves):
@@ -181,16 +184,9 @@ def test_a_run_from_the_beginning_ends_a_shared_load_and_its_late_parts_load_not
     assert pipe.rows("select bookmark is not null from raw._tidemark_state") == [(True,)]
 
 
-@pytest.mark.parametrize(
-    "change",
-    ["vacuum full events", "alter table events add amount numeric default 1"],
-    ids=["rewritten", "another column"],
-)
-def test_a_part_of_a_table_that_changed_is_refused(pipe, halves, change):
+def test_a_part_of_a_table_that_was_rewritten_is_refused(pipe, halves):
     load(pipe, halves, 1).ok()
-    pipe.do(change)
-    if "vacuum" not in change:
-        pipe.do("update events set amount = 2")
+    pipe.do("vacuum full events")
     assert "since its first load was divided into parts" in load(pipe, halves, 2).refused("table_changed")
 
 

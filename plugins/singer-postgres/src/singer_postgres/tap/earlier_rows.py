@@ -130,6 +130,7 @@ def why_not_valid(  # noqa: PLR0911, PLR0913 - one return for each reason; each 
     parts: Sequence[int],
     fills: bool,
     stamped: bool,
+    resumes: bool,
 ) -> str | None:
     """Return why rows that earlier runs read must be read again; None if they are valid.
 
@@ -137,9 +138,10 @@ def why_not_valid(  # noqa: PLR0911, PLR0913 - one return for each reason; each 
         connection: a connection in the stream's snapshot.
         before: what earlier runs read of the relation.
         parts: oids of the relation and of everything that is read with it.
-        bound: the condition on the rows that this run reads anyway; None if it resumes a first load.
+        bound: the condition on the rows that this run reads anyway; None if that can't be said.
         fills: the warehouse gets the value that old rows have in a new column, if all have the same value.
         stamped: each change of a row gives it a new replication key.
+        resumes: the run resumes a first load, and so reads partitions that were attached since.
     """
     if why := selection.unread(before):
         return why
@@ -160,7 +162,7 @@ def why_not_valid(  # noqa: PLR0911, PLR0913 - one return for each reason; each 
             which = ", ".join(column.name for column in some)
             verb = "was" if len(some) == 1 else "were"
             return f"{which} {verb} added, with values in existing rows"
-    if before.seen is not None and bound is not None:
+    if before.seen is not None and bound is not None and not resumes:
         return _attached(connection, selection, before.seen, bound)
     return None
 

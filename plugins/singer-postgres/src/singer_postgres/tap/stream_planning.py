@@ -244,7 +244,12 @@ def _checked(  # noqa: PLR0913 - each argument has a name
     """Return the plan; from the beginning if the rows that earlier runs read are no longer valid."""
     if plan.columns_before is None or (plan.bookmark is None and plan.first_load is None):
         return plan
-    bound = key.bound(snapshot.connection, plan.bookmark) if plan.bookmark is not None else None
+    seen, bound = plan.columns_before.seen, None
+    if plan.bookmark is not None:
+        bound = key.bound(snapshot.connection, plan.bookmark)
+    elif seen and selection.relation.leaves:
+        # which the last pass of a first load reads; see `Passes`
+        bound = earlier_rows.written_since(seen)
     why = earlier_rows.why_not_valid(
         snapshot.connection,
         selection,
@@ -253,6 +258,7 @@ def _checked(  # noqa: PLR0913 - each argument has a name
         parts=list(snapshot.layout.parts),
         fills=fills,
         stamped=key.is_time,
+        resumes=plan.bookmark is None,
     )
     if why is None:
         return plan

@@ -308,5 +308,6 @@ class _ShardRun:
         # the tap refuses what is no number
         with suppress(ValueError):
             if setting and (most := float(setting.value)) > 0:
-                return {f"{self.source.prefix}_{_CEILING.upper()}": str(most / self.shard.count)}
+                # Meltano takes only whole numbers from variables
+                return {f"{self.source.prefix}_{_CEILING.upper()}": str(max(1, int(most / self.shard.count)))}
         return {}
