@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 from types import SimpleNamespace
@@ -12,10 +13,15 @@ from singer_postgres.core import poolers
 from singer_postgres.core.errors import PoolerError
 
 
+_NUMBERS = itertools.count()
+
+
 class Pool:
     """A pooler's sessions, by their pids."""
 
     def __init__(self, mode="transaction", *, size=1, take=-1, others=0.0, seed=0):
+        # what was probed is kept by its name
+        self.number = next(_NUMBERS)
         self.mode = mode
         self.free = list(range(100, 100 + size))
         self.take = take
@@ -47,7 +53,7 @@ class Connection:
 
     def __init__(self, pool):
         self.pool = pool
-        self.info = SimpleNamespace(backend_pid=7, host="pool", port=6432, dbname="x", user=id(pool))
+        self.info = SimpleNamespace(backend_pid=7, host="pool", port=6432, dbname="x", user=pool.number)
         self.session = pool.lend() if pool.mode == "session" else None
         self.pid = None
 
