@@ -12,7 +12,6 @@ import pytest
 from singer_postgres.core import poolers
 from singer_postgres.core.errors import PoolerError
 
-
 _NUMBERS = itertools.count()
 
 
