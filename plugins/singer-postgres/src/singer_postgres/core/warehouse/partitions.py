@@ -284,7 +284,7 @@ class _Ranges:
 
     @property
     def widest(self) -> Width:
-        """The width of the widest range with two ends; if there is none, a usual one."""
+        """The width of the widest range with two ends, or a usual width if no range has two ends."""
         widths = [upper - lower for lower, upper in self._there if upper - lower != float("inf")]
         if not widths:
             return _DEFAULT_COUNT if self._type in _INTEGERS else _DEFAULT_UNIT
