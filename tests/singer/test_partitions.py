@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from psycopg import sql
 
-from singer_postgres.core.warehouse import partitions
+from singer_postgres.core.warehouse import partition_ranges, partitions
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
 from tests.singer.test_crashes import wait_for
 from tests.singer.test_log_based import follow, log_pipe, publish  # noqa: F401 - a fixture
@@ -175,7 +175,7 @@ def test_two_runs_that_need_the_same_partition_at_once_share_it(pipe, monkeypatc
         assert [name for name, _ in pipe.rows(PARTS)] == [part]
         assert pipe.rows("select count(*) = (select count(*) + 1 from public.stage) from raw.events") == [(True,)]
         # a table with more ranges than we would make needs no other for rows that have one
-        monkeypatch.setattr(partitions, "MOST", 0)
+        monkeypatch.setattr(partition_ranges, "MOST", 0)
         assert (make_room(one) is None) == (part == "events_pdefault")
         assert [name for name, _ in pipe.rows(PARTS)] == [part]
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from singer_postgres.core.warehouse.partitions import gaps
+from singer_postgres.core.warehouse.partition_ranges import gaps
 
 RANGES = st.lists(st.tuples(st.integers(-50, 50), st.integers(1, 30)), max_size=8)
 
