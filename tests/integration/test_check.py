@@ -178,13 +178,23 @@ def test_selection_follows_meltanos_rules_and_names_what_matches_nothing(checkou
         ("TAP_POSTGRES__METADATA", '{"public-orders": "INCREMENTAL"}', "`metadata` is"),
         ("TAP_POSTGRES_MASKS", '{"public-orders": "sha256"}', 'masks.public-orders is "sha256", and must be an object'),
         ("TARGET_POSTGRES_MAX_REJECTS", "public-orders", "max_rejects is .*, and must be a whole number"),
+        (
+            "TARGET_POSTGRES_RAW_PARTITIONS",
+            '{"public-orders": {"by": "range", "widht": 9}}',
+            "must be without widht: it can have by, column, count, width, such as",
+        ),
     ],
-    ids=["select", "metadata", "a part", "a number"],
+    ids=["select", "metadata", "a part", "a number", "a misspelt part"],
 )
 def test_a_configuration_that_cannot_be_read_is_an_error_with_its_value(checkout, variable, value, says):
     with pytest.raises(UsageError, match=says) as raised:
         check(checkout, {variable: value})
     assert "public-orders" in str(raised.value)
+
+
+def test_a_fraction_that_a_variable_cannot_hold_is_told_where_it_can_be(checkout):
+    with pytest.raises(UsageError, match=r"whole number in a variable .a fraction can be in the plugin's `config`"):
+        check(checkout, {"TAP_POSTGRES_MAX_SOURCE_MB_PER_S": "7.5"})
 
 
 @pytest.mark.parametrize("place", ["YAML", "variable"])
@@ -277,13 +287,40 @@ def test_a_plain_table_that_is_to_be_partitioned_gets_the_way_to_convert_it(chec
     assert "tidemark state rewind public-orders --to beginning" in plain["what"]
     assert plain["fix"] == ['ALTER TABLE "raw"."orders" RENAME TO "orders_before";']
     # as it is once it is partitioned
-    parts = "create table raw.orders_p0 partition of raw.orders for values with (modulus 1, remainder 0)"
-    with broken(checkout, "warehouse", f"{table} partition by hash (order_id)", parts, own, then=gone):
+    parts = [
+        f"create table raw.orders_p{each} partition of raw.orders for values with (modulus 2, remainder {each})"
+        for each in range(2)
+    ]
+    with broken(checkout, "warehouse", f"{table} partition by hash (order_id)", *parts, own, then=gone):
+        others = sorted(check(checkout, env), key=lambda finding: finding["level"])[1]["what"]
+        assert "stays partitioned by hash of order_id, in 2 partitions." in others
+        env["TARGET_POSTGRES_RAW_PARTITIONS"] = json.dumps({each: {"by": "hash", "count": 2} for each in asked})
         assert only(check(checkout, env))["what"] == misspelt["what"]
-        sized = {**env, "TARGET_POSTGRES_RAW_PARTITIONS": '{"public-orders": {"by": "hash", "width": 7}}'}
+        sized = {**env, "TARGET_POSTGRES_RAW_PARTITIONS": '{"public-orders": {"by": "hash", "count": 2, "width": 7}}'}
         unused = only(check(checkout, sized))["what"]
     assert "raw_partitions has width 7 for public-orders, which is partitioned by hash, so that has no effect" in unused
     ranges = f"{table} partition by range (order_id)"
     with broken(checkout, "warehouse", ranges, own, then=gone):
         other, _ = sorted(check(checkout, env), key=lambda finding: finding["what"])
     assert "stays partitioned by range of order_id. To partition it as the setting says" in other["what"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ({"by": "range"}, "`width` is missing, and for order_id, which is bigint, must be a whole number"),
+        ({"by": "range", "width": "day"}, "`width` is day, and for order_id, which is bigint, must be a whole number"),
+        ({"by": "hash", "column": "status"}, "`column` is status, and must be a column of the key: order_id"),
+    ],
+)
+def test_partitions_that_a_run_would_refuse_are_errors_with_the_same_words(checkout, setting, why):
+    env = {**streams(orders="updated_at"), "TARGET_POSTGRES_RAW_PARTITIONS": json.dumps({"public-orders": setting})}
+    found = only(check(checkout, env))
+    assert (found["level"], found["what"]) == ("error", f"raw_partitions of public.orders: {why}")
+
+
+def test_a_part_of_a_first_load_that_a_setting_keeps_is_an_error(checkout):
+    env = {**streams(orders="updated_at"), "TAP_POSTGRES_FIRST_LOAD_PART": '{"public-orders": {}}'}
+    found = only(check(checkout, env))
+    assert found["level"] == "error"
+    assert "only `tidemark run --shard` sets it" in found["what"]

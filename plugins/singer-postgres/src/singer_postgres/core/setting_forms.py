@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         validator: str
         validator_value: Any
         path: Iterable[str | int]
+        schema: Mapping[str, Any]
 
 
 _TYPES = {
@@ -90,6 +91,9 @@ def _wanted(error: SchemaError) -> str:
         return " or ".join(_TYPES[each] for each in types if each in _TYPES)
     if error.validator == "enum":
         return " or ".join(str(each) for each in value if each is not None)
+    if error.validator == "additionalProperties" and (allowed := list(error.schema.get("properties", ()))):
+        others = (str(key) for key in error.instance if key not in allowed)
+        return f"without {', '.join(others)}: it can have {', '.join(allowed)}"
     if error.validator in _LIMITS:
         return _LIMITS[error.validator].format(value)
     return f"valid: {error.message}"

@@ -60,6 +60,9 @@ def _of_another_kind(
         except ValueError:
             wanted = _KINDS.get(str(definition.kind.value) if definition.kind else "", "another value")
             setting = properties.get(definition.name, {})
+            if "number" in setting.get("type", ()):
+                # Meltano gives no other number from a text to a plugin
+                wanted += " in a variable (a fraction can be in the plugin's `config`)"
             yield setting_forms.fault([definition.name], value, setting, wanted)
 
 

@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger("target-postgres")
 SETTING = "raw_partitions"
 UNITS = ("day", "week", "month", "year")
+# of partitions by hash, if the setting does not say it
+_COUNT = 16
 _STRATEGIES = {"h": "hash", "l": "list", "r": "range"}
 _FIND = """
-    select partstrat::text, attname::text, format_type(atttypid, null)
+    select partstrat::text, attname::text, format_type(atttypid, null),
+        (select count(*) from pg_catalog.pg_inherits where inhparent = pg_partitioned_table.partrelid)
     from pg_catalog.pg_partitioned_table
     left join pg_catalog.pg_attribute on attrelid = partrelid and attnum = partattrs[0] and partnatts = 1
     where partrelid = to_regclass(%s)
@@ -69,17 +72,20 @@ class Partitions:
         strategy: of pg_partitioned_table: h, l or r.
         column: None if the partitions have more than one, or an expression.
         type: of the column, without modifiers.
+        count: the number of partitions.
         width: of new ranges; None for that of the widest range.
     """
 
     strategy: str
     column: str | None
     type: str | None
+    count: int
     width: Width | None = None
 
     def __str__(self) -> str:
         """Say it in words."""
-        return f"partitioned by {_STRATEGIES[self.strategy]} of {self.column or 'something else than one column'}"
+        said = f"partitioned by {_STRATEGIES[self.strategy]} of {self.column or 'something else than one column'}"
+        return f"{said}, in {self.count} partitions" if self.strategy == "h" else said
 
     def is_as(self, setting: Mapping[str, Any], key: Sequence[str]) -> bool:
         """Whether a stream's entry in `raw_partitions` could have made them.
@@ -90,14 +96,20 @@ class Partitions:
         column = setting.get("column") or next(iter(key), None)
         if (setting["by"], column) != (_STRATEGIES[self.strategy], self.column):
             return False
-        return setting["by"] == "hash" or _fits(self.type or "", setting.get("width"))
+        if setting["by"] == "hash":
+            return setting.get("count", _COUNT) == self.count
+        return _fits(self.type or "", setting.get("width"))
 
 
-def wanted(setting: Mapping[str, Any] | None, table: Table, types: Mapping[str, str]) -> Partitioning | None:
+def wanted(
+    setting: Mapping[str, Any] | None, table: str, key: Sequence[str], types: Mapping[str, str]
+) -> Partitioning | None:
     """Return how a stream's table is to be partitioned; None if it is to be a plain table.
 
     Args:
         setting: the stream's entry in `raw_partitions`.
+        table: SCHEMA.TABLE in the source, for messages.
+        key: of the stream.
         types: the types of the table's columns in the warehouse.
 
     Raises:
@@ -105,21 +117,22 @@ def wanted(setting: Mapping[str, Any] | None, table: Table, types: Mapping[str, 
     """
     if setting is None:
         return None
-    what = f"{SETTING} of {table.schema}.{table.name}"
-    if not table.key:
+    what = f"{SETTING} of {table}"
+    if not key:
         raise SettingInvalidError(f"{what}: a table without a key can't be partitioned; take the stream out of it.")
-    column = setting.get("column") or table.key[0]
-    if column not in table.key:
-        msg = f"{what}: `column` is {column}, and must be a column of the key: {' or '.join(table.key)}."
+    column = setting.get("column") or key[0]
+    if column not in key:
+        msg = f"{what}: `column` is {column}, and must be a column of the key: {' or '.join(key)}."
         raise SettingInvalidError(msg)
     if setting["by"] == "hash":
-        return Partitioning("hash", column, count=setting.get("count", 16))
+        return Partitioning("hash", column, count=setting.get("count", _COUNT))
     type_, width = _bare(types[column]), setting.get("width")
     if type_ not in {*INTEGERS, *TIMES}:
         raise SettingInvalidError(f"{what}: {column} is {type_}, which has no ranges here; partition it by hash.")
     if not _fits(type_, width):
         form = "a whole number" if type_ in INTEGERS else ", ".join(UNITS)
-        raise SettingInvalidError(f"{what}: `width` is {width}, and for {column}, which is {type_}, must be {form}.")
+        has = "is missing" if width is None else f"is {width}"
+        raise SettingInvalidError(f"{what}: `width` {has}, and for {column}, which is {type_}, must be {form}.")
     assert width is not None
     return Partitioning("range", column, width=width)
 

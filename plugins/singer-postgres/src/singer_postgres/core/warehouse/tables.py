@@ -121,7 +121,7 @@ def ensure_table(  # noqa: PLR0913 - each argument has a name
     manual_changes.refuse(connection, schema, table.name)
     has = columns_of(connection, schema, table.name)
     if not has:
-        partitioned = partitions.wanted(partitioning, table, wanted)
+        partitioned = partitions.wanted(partitioning, f"{table.schema}.{table.name}", table.key, wanted)
         # the key of a partitioned table can't be made of an index that was built before
         key_later = key_later and bool(table.key) and not partitioned
         parts = [

@@ -122,8 +122,7 @@ def read(
     for stream in streams:
         name, setting = stream.relation.name, wanted.get(stream.name)
         there = partitions.find(connection, schema, name) if setting else None
-        key = stream.key or (stream.relation.described.key if stream.relation.described else ())
-        if setting and (name in are_plain if there is None else not there.is_as(setting, key)):
+        if setting and (name in are_plain if there is None else not there.is_as(setting, stream.row_key)):
             yield _of(stays(schema, name, stream.name, there), stream.name)
 
 

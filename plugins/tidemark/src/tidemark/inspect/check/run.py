@@ -164,16 +164,12 @@ def _masked(
         stream.relation.path: foreign_keys.MaskedTable(
             stream.name,
             # the tap reads the key's columns even if they are not selected
-            {*(column.name for column in stream.columns), *(stream.key or ()), *_described_key(stream)},
+            {*(column.name for column in stream.columns), *stream.row_key},
             configuration.masks.get(stream.name) or {},
             keys.get(oid, ()),
         )
         for oid, stream in by_oid.items()
     }
-
-
-def _described_key(stream: Stream) -> tuple[str, ...]:
-    return stream.relation.described.key if stream.relation.described else ()
 
 
 def _masked_apart(looked_at: Iterable[_SourceSeen]) -> Iterator[Finding]:

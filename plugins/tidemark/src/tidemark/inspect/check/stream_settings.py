@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from singer_postgres.core import setting_names
 from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.source import masks
+from singer_postgres.core.warehouse import partitions
 from tidemark.inspect.check.finding import Finding, Level
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ def findings(
     except SingerPostgresError as error:
         yield Finding("source", Level.error, str(error).rstrip("."))
     yield from _idle(configuration)
+    if configuration.first_load_part:
+        what = (
+            f"first_load_part names {', '.join(sorted(configuration.first_load_part))}, so each run reads a part of "
+            "that first load alone; only `tidemark run --shard` sets it, for its own runs: unset it, see "
+            f"{configuration.path}"
+        )
+        yield Finding("source", Level.error, what)
     known = {relation.stream for relation in relations}
     read = {stream.name: stream for stream in selected}
     for setting, names in (
@@ -47,7 +55,7 @@ def findings(
         place = "the target's `config`" if setting == "raw_partitions" else configuration.path
         for name in sorted(names):
             if setting == "raw_partitions":
-                yield from _of_other_partitions(name, configuration.raw_partitions[name])
+                yield from _of_partitions(configuration.raw_partitions[name], name, read.get(name))
             what = f"{setting} names {name}"
             if name in known:
                 yield from _without_effect(what, setting, read.get(name), configuration)
@@ -63,7 +71,7 @@ def findings(
 _SIZES = {"hash": "count", "range": "width"}
 
 
-def _of_other_partitions(name: str, wanted: Mapping[str, Any]) -> Iterator[Finding]:
+def _of_partitions(wanted: Mapping[str, Any], name: str, stream: Stream | None) -> Iterator[Finding]:
     own = _SIZES.get(wanted.get("by", ""))
     for by, other in _SIZES.items():
         if own and other != own and other in wanted:
@@ -72,6 +80,14 @@ def _of_other_partitions(name: str, wanted: Mapping[str, Any]) -> Iterator[Findi
                 f"that has no effect: write {own}, or by: {by}, in the target's `config`"
             )
             yield Finding("warehouse", Level.error, what)
+            return
+    if stream is None:
+        return
+    types = {name: column.target_type.type or "" for name, column in stream.relation.columns.items()}
+    try:
+        partitions.wanted(wanted, ".".join(stream.relation.path), stream.row_key, types)
+    except SingerPostgresError as error:
+        yield Finding("warehouse", Level.error, str(error).rstrip("."))
 
 
 def _idle(configuration: Configuration) -> Iterator[Finding]:

@@ -49,6 +49,7 @@ class Configuration:
         history_days: how long the history is kept; 0 for no history.
         hard_delete: the target deletes rows that a FULL_TABLE stream no longer has.
         raw_partitions: how the target partitions new tables, by stream.
+        first_load_part: the parts of first loads that runs are to read, by stream.
         sends_records: the tap sends the rows as records, not in chunks.
         chunks_outstanding: how many chunk files may exist at once; None if nobody set it.
         readers, loaders: max_parallel of the tap and of the target.
@@ -78,6 +79,7 @@ class Configuration:
     commit_columns: frozenset[str] = frozenset()
     change_history: frozenset[str] = frozenset()
     raw_partitions: Mapping[str, Any] = field(default_factory=dict)
+    first_load_part: Mapping[str, Any] = field(default_factory=dict)
     sends_records: bool = False
     chunks_outstanding: int | None = None
     readers: int = 2
@@ -104,6 +106,11 @@ class Stream:
     def name(self) -> str:
         """SCHEMA-TABLE."""
         return self.relation.stream
+
+    @property
+    def row_key(self) -> tuple[str, ...]:
+        """The configured key, or the table's own; empty if it has no key."""
+        return self.key or (self.relation.described.key if self.relation.described else ())
 
     @property
     def incremental(self) -> bool:
@@ -152,6 +159,7 @@ def configuration(project: Project, source: SourceDefinition) -> Configuration:
         commit_columns=frozenset(values.get("commit_columns") or ()),
         change_history=frozenset(values.get("change_history") or ()),
         raw_partitions=target.get("raw_partitions") or {},
+        first_load_part=values.get("first_load_part") or {},
         # as in the tap's `why_records`
         sends_records=not values.get("use_copy") or any(map(values.get, _NEEDS_RECORDS)),
         chunks_outstanding=values.get("chunks_outstanding"),
