@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from singer_postgres.core.wire import BatchOrigin, Chunk, EmptyRange, StreamEnd, Table
+    from singer_postgres.target.routes import Route
     from singer_postgres.target.stream_load import LoadRun
 
     Connection = psycopg.Connection[Any]
@@ -36,7 +37,7 @@ class FullLoad(StreamLoad):
 
     def __init__(self, run: LoadRun, stream: str, table: Table) -> None:
         super().__init__(run, stream, table)
-        self._full_stages = FullStages(self.schema, self._digest, f"{run.id} {run.sync_started_at}")
+        self._full_stages = FullStages(self.schema, stream, f"{run.id} {run.sync_started_at}")
 
     def _opened(self, connection: Connection) -> None:
         self._full_stages.drop(connection)
@@ -45,7 +46,15 @@ class FullLoad(StreamLoad):
         # other workers are about to use the stage
         self._full_stages.of(connection, chunk.snapshot, self._types)
 
-    def _write(self, connection: Connection, chunk: Chunk, path: Path, *, my_turn: Callable[[], None]) -> RowCounts:  # noqa: ARG002
+    def _write(
+        self,
+        connection: Connection,
+        chunk: Chunk,
+        path: Path,
+        route: Route,  # noqa: ARG002 - all go into the stage
+        *,
+        my_turn: Callable[[], None],  # noqa: ARG002
+    ) -> RowCounts:
         stage = self._full_stages.of(connection, chunk.snapshot, self._types)
         return RowCounts(self._copy(connection, stage, chunk, path))
 
@@ -81,10 +90,12 @@ class FullLoad(StreamLoad):
         stamp, key = self._stamp(origin), self.table.key
         connection.execute(sql.SQL("ANALYZE {}").format(full_stage))
         written, stage = RowCounts(), self._cast(full_stage)
-        only_adds = self._lacks_key and not self._triggers and tables.is_empty(connection, self.schema, self.table.name)
+        only_adds = (
+            self._routes.lacks_key and not self._triggers and tables.is_empty(connection, self.schema, self.table.name)
+        )
         if only_adds:
             written = self._merge(connection, stage, stamp, key=())
-        if self._lacks_key:
+        if self._routes.lacks_key:
             late_key.build(connection, self.schema, self.table)
         if only_adds:
             return written

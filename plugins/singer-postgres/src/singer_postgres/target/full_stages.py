@@ -29,12 +29,11 @@ class FullStages:
         """Make no table yet.
 
         Args:
-            stream: a short digest of the stream's name.
             run: identifies the run. A dump may still read a table that an earlier run left behind, so each run has
                 names of its own.
         """
         self._schema = schema
-        self._prefix = f"_tidemark_stage_{stream}"
+        self._prefix = f"_tidemark_stage_{short_digest(stream)}"
         self._run = run
         self._made: set[str] = set()
         self._making = threading.Lock()

@@ -29,9 +29,8 @@ from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.warehouse.slot_table import SlotTable
 from singer_postgres.core.warehouse.state_table import StateTable
 from singer_postgres.core.wire import Changes, Cut
-from singer_postgres.target import files
+from singer_postgres.target import chunk_copy
 from singer_postgres.target.acknowledgements import LifeSigns, acknowledge
-from singer_postgres.target.flushing_writer import FlushingWriter
 from singer_postgres.target.full_stages import short_digest
 from singer_postgres.target.staged_changes import PendingChanges, StagedChanges
 
@@ -192,22 +191,14 @@ class LogLoader:
         if not shapes or shapes[-1].load is not job.load:
             shapes.append(StagedChanges(job.load, stage))
         staged = shapes[-1]
-        self._copy(connection, staged, changes, job.path)
+        with staged.load.effort.timed("copying"):
+            staged.rows += chunk_copy.copy(connection, job.path, changes, staged.stage, binary=changes.binary)
         staged.bytes += changes.bytes
         staged.has_unchanged |= changes.has_unchanged
         staged.has_moved |= changes.has_moved
         staged.has_truncated |= changes.has_truncated
         job.path.unlink(missing_ok=True)
         self._done(job.number)
-
-    def _copy(self, connection: Connection, staged: StagedChanges, changes: Changes, path: Path) -> None:
-        form = sql.SQL("binary" if changes.binary else "text")
-        copy = sql.SQL("COPY {} FROM STDIN (FORMAT {})").format(staged.stage, form)
-        with staged.load.effort.timed("copying"), connection.cursor() as cursor:
-            with cursor.copy(copy, writer=FlushingWriter(cursor)) as writer:
-                for piece in files.pieces(path, changes):
-                    writer.write(piece)
-            staged.rows += cursor.rowcount
 
     def _cut(self, job: LogJob, cut: Cut) -> None:
         """Merge all staged changes, and commit them with the cut's position."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.warehouse.row_counts import RowCounts
@@ -37,10 +36,6 @@ class PartLoad(StreamLoad):
     def _begin(self, connection: Connection, origin: BatchOrigin, *, empty: bool) -> None:
         # before it owns the stream, because the load may have ended
         self._parts.begin(connection, self.stream, self._part, run_id=self._run.id, watermark=origin.end, empty=empty)
-
-    def _prepare_copies(self, connection: Connection, origin: BatchOrigin, *, empty: bool) -> None:
-        # as if this were a later run of a first load: others may have loaded rows
-        super()._prepare_copies(connection, replace(origin, resumed=((0, 0, 0),)), empty=empty)
 
     def _add_range(self, connection: Connection, blocks: BlockRange, *, has_rows: bool) -> None:
         self._parts.add_range(connection, self.stream, self._part, blocks, has_rows=has_rows)

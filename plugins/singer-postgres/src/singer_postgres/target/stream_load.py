@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import weakref
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -32,11 +31,11 @@ from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.warehouse.run_history import StreamRun
 from singer_postgres.core.warehouse.state_table import StateTable
 from singer_postgres.core.wire import Chunk, refuse_own_name
-from singer_postgres.target import files
-from singer_postgres.target.flushing_writer import FlushingWriter
+from singer_postgres.target import chunk_copy, load_stage
 from singer_postgres.target.fresh_pages import FreshPages
-from singer_postgres.target.full_stages import short_digest
 from singer_postgres.target.load_effort import LoadEffort
+from singer_postgres.target.load_stage import LoadStage
+from singer_postgres.target.routes import Route, Routes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -118,23 +117,13 @@ class StreamLoad:
         self._parts = LoadParts(self.schema, table.source)
         self._columns = tables.data_columns(table)
         self._target = sql.Identifier(self.schema, table.name)
-        self._digest = short_digest(stream)
         self.opening = run.opening
         """One stream opens at a time: two sessions that create the same schema at once would fail."""
         self.opened, self.finished = threading.Event(), threading.Event()
-        self._direct: str | None = None
-        """The snapshot whose rows are copied straight into the table, although it has its key."""
-        self._only_new: str | None = None
-        """The snapshot whose rows are merged, although none of them is in the table."""
-        self._lacks_key = False
-        """The table gets its key at the end of this load, so rows of any snapshot are copied straight into it."""
+        self._routes = Routes()
+        self._stage = LoadStage(stream)
         self._fresh_pages = FreshPages(self._target)
-        self._has_defaults = False
-        """The table's metadata columns have the defaults that copied rows need."""
-        self._key_first = False
-        """The table is to get its key before any row is loaded."""
         self._bookmark: str | None = None
-        self._staged_by: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._types: dict[str, str] = {}
         self._ensured: EnsuredTable | None = None
         self.stale_key: str | None = None
@@ -182,9 +171,9 @@ class StreamLoad:
 
     def _opened(self, connection: Connection) -> None:
         """Do what comes before the first chunk, without the locks of `_open`."""
-        if self._lacks_key and self._key_first:
+        if self._routes.lacks_key and self._routes.key_first:
             self._build_key(connection)
-        if not (self._lacks_key or self._direct):
+        if not (self._routes.lacks_key or self._routes.has_defaults):
             tables.ensure_xid_index(connection, self.schema, self.table.name)
 
     def _open(self, connection: Connection, origin: BatchOrigin) -> Sequence[Change]:
@@ -203,7 +192,7 @@ class StreamLoad:
             key_pending=pending,
             partitioning=self._partitioning,
         )
-        self._lacks_key = self._ensured.lacks_key
+        self._routes.lacks_key = self._ensured.lacks_key
         changes = self._ensured.changes
         if not self.table.key:
             self.stale_key = manual_changes.primary_key(connection, self.schema, self.table.name)
@@ -218,33 +207,38 @@ class StreamLoad:
             columns=self._ensured.columns,
             lsn=origin.lsn,
         )
-        if self._lacks_key and not pending:
+        if self._routes.lacks_key and not pending:
             self._state.set_key_pending(connection, self.stream, self.table, pending=True)
         bookmark = self._bookmark if origin.backfill else origin.start
         self.history.begin(connection, bookmark=bookmark)
         schema_changes.record(connection, self.history, changes)
-        self._prepare_copies(connection, origin, empty=empty)
+        if is_first and not self.is_full:
+            self._prepare_first_load(connection, origin, empty=empty and whole, whole=whole)
         return changes
 
     def _begin(self, connection: Connection, origin: BatchOrigin, *, empty: bool) -> None:  # noqa: ARG002 - for parts
         """Prepare to own the stream: what several runs had begun to load of it ends."""
         self._parts.close(connection, self.stream)
 
-    def _prepare_copies(self, connection: Connection, origin: BatchOrigin, *, empty: bool) -> None:
-        """Decide which rows are copied straight into the table."""
-        if self.is_full or origin.start is not None or origin.backfill:
-            return
-        if not origin.resumed:
+    def _prepare_first_load(self, connection: Connection, origin: BatchOrigin, *, empty: bool, whole: bool) -> None:
+        """Decide how the rows of a first load get into the table.
+
+        Args:
+            empty: the table has no rows, and this run alone loads it.
+            whole: no other run has begun this load.
+        """
+        if whole:
             self._state.begin(connection, self.stream, self.table)
-        # a merge tells whether triggers or columns of another's name lose a value
-        self._key_first = bool(self._triggers or (self._ensured and self._ensured.watched))
-        # all rows come again, and most of them would be there twice
-        self._key_first = self._key_first or not (empty or origin.resumed)
-        if self._casts or self._key_first or not (self._lacks_key or (empty and not origin.resumed)):
+        routes = self._routes
+        # a merge tells whether triggers or columns of another's name lose a value; and of a load that begins again
+        # most rows would be there twice
+        routes.key_first = bool(self._triggers or (self._ensured and self._ensured.watched)) or (whole and not empty)
+        if self._casts or routes.key_first or not (routes.lacks_key or empty):
             return
+        if not routes.lacks_key:
+            routes.first_snapshot = origin.snapshot
         if self._partitions is not None and self._partitions.strategy == "r":
-            # they go through a stage, by which their partitions are made
-            self._only_new = origin.snapshot
+            # its partitions are made by what is in the stage
             return
         try:
             with connection.transaction():
@@ -252,8 +246,7 @@ class StreamLoad:
         except errors.LockNotAvailable:
             # another session reads the table, and may do so for long
             return
-        self._has_defaults = True
-        self._direct = None if self._lacks_key else origin.snapshot
+        routes.has_defaults = True
 
     def load(
         self,
@@ -276,20 +269,21 @@ class StreamLoad:
                 connection was lost.
         """
         self._before_chunk(connection, chunk)
-        if self._lacks_key and isinstance(chunk, Chunk) and chunk.again:
+        if self._routes.lacks_key and isinstance(chunk, Chunk) and chunk.again:
             # most of its rows are there, and would have to be removed
             my_turn()
             self._build_key(connection)
         written = RowCounts()
-        straight = self._has_defaults and (self._lacks_key or self._direct == chunk.snapshot)
-        with self._fresh_pages.appended(connection) if straight else nullcontext(), connection.transaction():
+        route = self._routes.of(chunk.snapshot)
+        is_copied = route is Route.COPY
+        with self._fresh_pages.appended(connection) if is_copied else nullcontext(), connection.transaction():
             if isinstance(chunk, Chunk) and path is not None:
-                if straight:
+                if is_copied:
                     copy_stamp.set_for_transaction(connection, self._stamp(chunk))
                     rows = self._copy(connection, self._target, chunk, path)
                     written = RowCounts(rows, inserted=rows)
                 else:
-                    written = self._write(connection, chunk, path, my_turn=my_turn)
+                    written = self._write(connection, chunk, path, route, my_turn=my_turn)
             my_turn()
             xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._owner)
             if chunk.blocks is not None:
@@ -301,14 +295,15 @@ class StreamLoad:
     def _before_chunk(self, connection: Connection, chunk: Chunk | EmptyRange) -> None:
         """Do what comes before the transaction of a chunk."""
 
-    def _write(self, connection: Connection, chunk: Chunk, path: Path, *, my_turn: Callable[[], None]) -> RowCounts:
+    def _write(
+        self, connection: Connection, chunk: Chunk, path: Path, route: Route, *, my_turn: Callable[[], None]
+    ) -> RowCounts:
         """Write a chunk whose rows can't be copied straight into the table."""
-        stage = self._stage(connection)
+        stage = self._stage.of(connection, self._types)
         rows = self._copy(connection, stage, chunk, path)
         my_turn()
         with self.effort.timed("merging"):
-            only_adds = self._lacks_key or self._only_new == chunk.snapshot
-            staged, key = self._cast(stage), () if only_adds else self.table.key
+            staged, key = self._cast(stage), () if route is Route.ADD else self.table.key
             self._refuse_other_values(connection, staged)
             return replace(self._merge(connection, staged, self._stamp(chunk), key=key), read=rows)
 
@@ -363,7 +358,7 @@ class StreamLoad:
 
     def _before_end(self, connection: Connection, origin: StreamEnd) -> None:  # noqa: ARG002 - for FULL_TABLE streams
         """Do what comes before the transaction that ends the stream."""
-        if self._lacks_key:
+        if self._routes.lacks_key:
             self._build_key(connection)
 
     def _end(self, connection: Connection, origin: StreamEnd) -> RowCounts:  # noqa: ARG002 - for FULL_TABLE streams
@@ -376,7 +371,7 @@ class StreamLoad:
         if self._state.key_is_pending(connection, self.stream, self.table):
             brief_locks.if_possible(connection, lambda: self._constrain(connection), table=self._target)
         tables.ensure_xid_index(connection, self.schema, self.table.name)
-        if self._has_defaults:
+        if self._routes.has_defaults:
             # otherwise PostgreSQL would plan the next models for a table of unknown size
             analyze = sql.SQL(f"{session.NO_STATEMENT_TIMEOUT}; ANALYZE {{}}").format(self._target)
             brief_locks.if_possible(connection, lambda: connection.execute(analyze), table=self._target)
@@ -389,12 +384,12 @@ class StreamLoad:
         """
         with self.effort.timed("merging"), connection.transaction():
             self._state.assert_owner(connection, self.stream, self.table, run_id=self._owner)
-            removed = late_key.build(connection, self.schema, self.table, any_may_stay=self._key_first)
+            removed = late_key.build(connection, self.schema, self.table, any_may_stay=self._routes.key_first)
             if removed:
                 self.history.count(connection, RowCounts(deleted=removed))
         if removed:
             _LOGGER.info("Rows that were read twice are removed: stream=%s, rows=%d", self.stream, removed)
-        self._lacks_key = False
+        self._routes.lacks_key = False
 
     def _constrain(self, connection: Connection) -> None:
         late_key.constrain(connection, self.schema, self.table)
@@ -404,40 +399,16 @@ class StreamLoad:
         return Stamp(origin.snapshot_at, round(time.time() * 1000), self._run.sync_started_at)
 
     def _copy(self, connection: Connection, into: sql.Composable, chunk: Chunk, path: Path) -> int:
-        form = sql.SQL("binary" if self.table.binary else "text")
-        copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(into, merge.names(self._columns), form)
-        with self.effort.timed("copying"), connection.cursor() as cursor:
-            with cursor.copy(copy, writer=FlushingWriter(cursor)) as writer:
-                for piece in files.pieces(path, chunk):
-                    writer.write(piece)
-            if chunk.rows not in {None, cursor.rowcount}:
-                msg = f"Chunk {path} of {self.stream} gave {cursor.rowcount} rows, but the tap wrote {chunk.rows}."
-                raise ChunkLostError(msg)
-            return cursor.rowcount
-
-    def _stage(self, connection: Connection) -> sql.Composable:
-        """Return an empty temporary table for this session."""
-        name = f"stage_{self._digest}"
-        stage = sql.Identifier("pg_temp", name)
-        if connection not in self._staged_by:
-            connection.execute(
-                sql.SQL("CREATE TEMPORARY TABLE IF NOT EXISTS {} ({}) ON COMMIT DELETE ROWS").format(
-                    sql.Identifier(name), tables.definitions(self._types)
-                )
-            )
-            self._staged_by.add(connection)
-        return stage
+        with_columns = sql.SQL("{} ({})").format(into, merge.names(self._columns))
+        with self.effort.timed("copying"):
+            rows = chunk_copy.copy(connection, path, chunk, with_columns, binary=self.table.binary)
+        if chunk.rows not in {None, rows}:
+            msg = f"Chunk {path} of {self.stream} gave {rows} rows, but the tap wrote {chunk.rows}."
+            raise ChunkLostError(msg)
+        return rows
 
     def _cast(self, stage: sql.Composable) -> sql.Composable:
-        """Return what to select the stage's rows from: with casts, if the table's columns have other types."""
-        if not self._casts:
-            return stage
-        fields = []
-        for name in self._columns:
-            type_ = self._casts.get(name)
-            cast = sql.SQL("{0}::{1} AS {0}" if type_ else "{0}")
-            fields.append(cast.format(sql.Identifier(name), sql.SQL(type_ or "")))
-        return sql.SQL("(SELECT {} FROM {})").format(sql.SQL(", ").join(fields), stage)
+        return load_stage.cast(stage, self._columns, self._casts)
 
     def _merge(self, connection: Connection, stage: sql.Composable, stamp: Stamp, *, key: Sequence[str]) -> RowCounts:
         """Merge the rows of a stage, with casts; without a key, add them all."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
@@ -12,7 +11,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 import psycopg
 import sqlalchemy as sa
-from singer_sdk import metrics
 from singer_sdk.exceptions import InvalidRecord, MissingKeyPropertiesError
 from target_postgres.target import TargetPostgres as MeltanoLabsTarget
 
@@ -33,7 +31,7 @@ from singer_postgres.singer.optional_password import settings_reported, without_
 from singer_postgres.target import files, unfit_settings
 from singer_postgres.target.chunk_loaders import ChunkLoaders
 from singer_postgres.target.connection_pool import ConnectionPool
-from singer_postgres.target.counters import WrittenCounters
+from singer_postgres.target.counters import ChunkCounters
 from singer_postgres.target.full_load import FullLoad
 from singer_postgres.target.log_loader import LogJob, LogLoader
 from singer_postgres.target.log_stream_load import LogStreamLoad
@@ -41,7 +39,7 @@ from singer_postgres.target.messages import MessageReader
 from singer_postgres.target.part_load import PartLoad
 from singer_postgres.target.settings import SETTINGS, WITHOUT_EFFECT
 from singer_postgres.target.sinks import RecordSink
-from singer_postgres.target.state_order import StateOrder
+from singer_postgres.target.state_writer import StateWriter
 from singer_postgres.target.stream_load import LoadRun, StreamLoad
 
 if TYPE_CHECKING:
@@ -72,8 +70,6 @@ class TargetPostgres(configuration.CheckedSettings, MeltanoLabsTarget):
         with settings_reported():
             super().__init__(*args, **kwargs)
         self._begin()
-        # guards the states and standard output
-        self._telling = threading.Lock()
         self._opening = threading.Lock()
         if threading.current_thread() is threading.main_thread():
             # a failed worker wakes the main thread, which may wait for input that never comes
@@ -86,8 +82,8 @@ class TargetPostgres(configuration.CheckedSettings, MeltanoLabsTarget):
         self._tables: dict[tuple[str, str], str] = {}
         self._failed: dict[str, Exception] = {}
         self._ended = False
-        self._states = StateOrder()
-        self._counters: dict[str, tuple[metrics.Counter, WrittenCounters]] = {}
+        self._states = StateWriter()
+        self._counters: dict[str, ChunkCounters] = {}
         # a new sink takes the lock of its table
         self._sinks_active.clear()
         self._sinks_to_clear.clear()
@@ -158,14 +154,7 @@ class TargetPostgres(configuration.CheckedSettings, MeltanoLabsTarget):
                 vars(self)[name].raise_error()
 
     def _counted(self, load: LogStreamLoad, written: RowCounts, *, last: bool) -> None:
-        """Count the rows of a stream in a cut; `last` is that of the run."""
-        with self._telling:
-            records, rows = self._counters[load.stream]
-            records.increment(written.read)
-            rows.count(written)
-            if last:
-                records.exit()
-                rows.close()
+        self._counters[load.stream].count(written, last=last)
 
     @cached_property
     def pool(self) -> ConnectionPool:
@@ -223,7 +212,7 @@ class TargetPostgres(configuration.CheckedSettings, MeltanoLabsTarget):
             self._followed[stream] = load
         else:
             self._loads[stream] = load
-        self._counters[stream] = metrics.record_counter(stream, log_interval=5), WrittenCounters(stream)
+        self._counters[stream] = ChunkCounters(stream)
 
     def _process_schema_of_records(self, message_dict: dict[str, Any]) -> None:
         stream = message_dict.get("stream", "")
@@ -280,8 +269,7 @@ class TargetPostgres(configuration.CheckedSettings, MeltanoLabsTarget):
             kind = type(batch).__name__
             msg = f"A BATCH of {stream} names {len(paths)} files; a {kind} of format {FORMAT} names {named}."
             raise MessageInvalidError(msg)
-        with self._telling:
-            number = self._states.submit()
+        number = self._states.submit()
         path = paths[0] if paths else None
         if isinstance(batch, Changes | Cut):
             self._submit_of_log(number, self._followed[stream], batch, path)
@@ -319,42 +307,23 @@ class TargetPostgres(configuration.CheckedSettings, MeltanoLabsTarget):
 
     def _process_state_message(self, message_dict: dict[str, Any]) -> None:
         super()._process_state_message(message_dict)
-        with self._telling:
-            # a state waits for chunks and for batches of records alike
-            if message_dict["value"]:
-                self._states.came(message_dict["value"])
-            self._tell()
+        self._states.came(message_dict["value"])
 
     def _write_state_message(self, state: dict[str, Any]) -> None:
-        """Do nothing: chunks may be uncommitted. `_tell` writes the state once everything before it is committed."""
+        """Do nothing: chunks may be uncommitted. `StateWriter` writes each state once all before it is committed."""
 
     def batch_began(self) -> int:
         """Return a number for a batch of records. Later states wait for it."""
-        with self._telling:
-            return self._states.submit()
+        return self._states.submit()
 
     def batch_committed(self, number: int) -> None:
-        """Note that a batch is committed, and write the state if it waited only for this."""
-        with self._telling:
-            self._states.commit(number)
-            self._tell()
-
-    def _tell(self) -> None:
-        state = self._states.to_tell()
-        if state is not None:
-            sys.stdout.write(json.dumps(state) + "\n")
-            sys.stdout.flush()
+        """Note that a batch is committed."""
+        self._states.commit(number)
 
     def _chunk_committed(self, number: int, load: StreamLoad, batch: ReadBatch, written: RowCounts) -> None:
-        with self._telling:
-            self._states.commit(number)
-            records, rows = self._counters[load.stream]
-            records.increment(written.read)
-            rows.count(written)
-            if isinstance(batch, StreamEnd) and load.table.method != "LOG_BASED":
-                records.exit()
-                rows.close()
-            self._tell()
+        last = isinstance(batch, StreamEnd) and load.table.method != "LOG_BASED"
+        self._counters[load.stream].count(written, last=last)
+        self._states.commit(number)
 
     def _chunk_failed(self, number: int, load: StreamLoad, error: Exception | None) -> bool:
         return self.stream_failed(number, load.stream, load.history, error, retries=load.effort.retries)
@@ -383,9 +352,7 @@ class TargetPostgres(configuration.CheckedSettings, MeltanoLabsTarget):
                     extra=log_fields(error, side="warehouse", stream=stream),
                 )
         if goes_on:
-            with self._telling:
-                self._states.fail(number, stream)
-                self._tell()
+            self._states.fail(number, stream)
         return goes_on
 
     def has_failed(self, stream: str) -> bool:
