@@ -141,7 +141,10 @@ def _load_profile_and_lock(starter: int | None, *args: object) -> Profile:
         except BusyError:
             _status = os.EX_TEMPFAIL
             raise
-        _left_out.leave_out(unfinished_loads.find(lock.session))
+        unfinished = unfinished_loads.find(lock.session)
+        if flags.WHICH == "retry":
+            unfinished_loads.refuse_retry(unfinished)
+        _left_out.leave_out(unfinished)
         profile.credentials = profile.credentials.replace(application_name=lock.name)
     return profile
 

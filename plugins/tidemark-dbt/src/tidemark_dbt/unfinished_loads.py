@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from dbt.graph.selector import NodeSelector
+from dbt_common.exceptions import DbtRuntimeError
 from psycopg2 import sql
 
 from tidemark_dbt import source_parts
@@ -46,6 +47,24 @@ def find(connection: Any) -> set[tuple[str, str]]:
             cursor.execute(sql.SQL(_WITHOUT_KEY).format(state=sql.Identifier(schema, _STATE)), [schema])
             found |= {(schema, table) for (table,) in cursor.fetchall()}
     return found
+
+
+class RetryRefusedError(DbtRuntimeError):
+    """`dbt retry` repeats what a run named, and can leave nothing out."""
+
+
+def refuse_retry(tables: set[tuple[str, str]]) -> None:
+    """Refuse to repeat what failed while the first load of a table has not ended.
+
+    Raises:
+        RetryRefusedError: there are such tables.
+    """
+    if tables:
+        names = ", ".join(sorted(".".join(table) for table in tables))
+        raise RetryRefusedError(
+            f"The first load of {names} has not ended, and until then a table can have a row twice: `dbt retry` can't "
+            "leave out what stands on it, `dbt build` does. `tidemark status` shows the load."
+        )
 
 
 class LeftOut:
