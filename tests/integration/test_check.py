@@ -181,7 +181,7 @@ def test_selection_follows_meltanos_rules_and_names_what_matches_nothing(checkou
         (
             "TARGET_POSTGRES_RAW_PARTITIONS",
             '{"public-orders": {"by": "range", "widht": 9}}',
-            "must be without widht: it can have by, column, count, width, such as",
+            "must be without widht; its parts are by, column, count, width, such as",
         ),
     ],
     ids=["select", "metadata", "a part", "a number", "a misspelt part"],
@@ -272,12 +272,14 @@ def test_the_projects_files_alone_are_checked_with_what_dbt_says_of_them(checkou
     assert "--files looks at the files of all sources" in checkout.refusal("check", "--files", "--source", "postgres")
 
 
+OWN, GONE = ["alter table raw.orders owner to tidemark_loader"], ("drop table raw.orders",)
+
+
 def test_a_plain_table_that_is_to_be_partitioned_gets_the_way_to_convert_it(checkout):
     asked = {"public-orders": {"by": "hash"}, "public-ordres": {"by": "hash"}}
     env = {**streams(orders="updated_at"), "TARGET_POSTGRES_RAW_PARTITIONS": json.dumps(asked)}
     table = "create table raw.orders (order_id int primary key)"
-    own, gone = "alter table raw.orders owner to tidemark_loader", ("drop table raw.orders",)
-    with broken(checkout, "warehouse", table, own, then=gone):
+    with broken(checkout, "warehouse", table, *OWN, then=GONE):
         misspelt, plain = sorted(check(checkout, env), key=lambda finding: finding["level"])
     assert (
         "raw_partitions names public-ordres, which the source does not have; public-orders is one" in misspelt["what"]
@@ -291,16 +293,15 @@ def test_a_plain_table_that_is_to_be_partitioned_gets_the_way_to_convert_it(chec
         f"create table raw.orders_p{each} partition of raw.orders for values with (modulus 2, remainder {each})"
         for each in range(2)
     ]
-    with broken(checkout, "warehouse", f"{table} partition by hash (order_id)", *parts, own, then=gone):
-        others = sorted(check(checkout, env), key=lambda finding: finding["level"])[1]["what"]
-        assert "stays partitioned by hash of order_id, in 2 partitions." in others
-        env["TARGET_POSTGRES_RAW_PARTITIONS"] = json.dumps({each: {"by": "hash", "count": 2} for each in asked})
+    with broken(checkout, "warehouse", f"{table} partition by hash (order_id)", *parts, *OWN, then=GONE):
+        three = {**env, "TARGET_POSTGRES_RAW_PARTITIONS": '{"public-orders": {"by": "hash", "count": 3}}'}
+        assert "stays partitioned by hash of order_id, in 2 partitions." in only(check(checkout, three))["what"]
         assert only(check(checkout, env))["what"] == misspelt["what"]
         sized = {**env, "TARGET_POSTGRES_RAW_PARTITIONS": '{"public-orders": {"by": "hash", "count": 2, "width": 7}}'}
         unused = only(check(checkout, sized))["what"]
     assert "raw_partitions has width 7 for public-orders, which is partitioned by hash, so that has no effect" in unused
     ranges = f"{table} partition by range (order_id)"
-    with broken(checkout, "warehouse", ranges, own, then=gone):
+    with broken(checkout, "warehouse", ranges, *OWN, then=GONE):
         other, _ = sorted(check(checkout, env), key=lambda finding: finding["what"])
     assert "stays partitioned by range of order_id. To partition it as the setting says" in other["what"]
 
@@ -311,12 +312,35 @@ def test_a_plain_table_that_is_to_be_partitioned_gets_the_way_to_convert_it(chec
         ({"by": "range"}, "`width` is missing, and for order_id, which is bigint, must be a whole number"),
         ({"by": "range", "width": "day"}, "`width` is day, and for order_id, which is bigint, must be a whole number"),
         ({"by": "hash", "column": "status"}, "`column` is status, and must be a column of the key: order_id"),
+        ({"by": "range", "masks": "sha256"}, "order_id is text, which has no ranges here; partition it by hash"),
     ],
+    ids=["no width", "another width", "another column", "a masked key"],
 )
 def test_partitions_that_a_run_would_refuse_are_errors_with_the_same_words(checkout, setting, why):
-    env = {**streams(orders="updated_at"), "TARGET_POSTGRES_RAW_PARTITIONS": json.dumps({"public-orders": setting})}
-    found = only(check(checkout, env))
-    assert (found["level"], found["what"]) == ("error", f"raw_partitions of public.orders: {why}")
+    masks = {"order_id": setting.pop("masks")} if "masks" in setting else {}
+    env = {
+        **streams(orders="updated_at"),
+        "TARGET_POSTGRES_RAW_PARTITIONS": json.dumps({"public-orders": setting}),
+        "TAP_POSTGRES_MASKS": json.dumps({"public-orders": masks}),
+        "TAP_POSTGRES_MASK_SECRET": "a long random text",
+    }
+    refused, *others = sorted(check(checkout, env), key=lambda finding: finding["level"] != "error")
+    assert (refused["level"], refused["what"]) == ("error", f"raw_partitions of public.orders: {why}")
+    assert not [each for each in others if each["level"] == "error"]
+    with broken(checkout, "warehouse", "create table raw.orders (order_id text primary key)", *OWN, then=GONE):
+        # a run loads it as it is
+        assert not [each for each in check(checkout, env) if each["level"] == "error"]
+
+
+def test_a_key_that_is_misspelt_is_told_whatever_partitions_are_wanted(checkout):
+    misspelt = {"public-orders": {"replication-method": "FULL_TABLE", "table-key-properties": ["ordr_id"]}}
+    env = {
+        **streams(orders="updated_at"),
+        "TAP_POSTGRES__METADATA": json.dumps(misspelt),
+        "TARGET_POSTGRES_RAW_PARTITIONS": '{"public-orders": {"by": "range", "width": 7}}',
+    }
+    found = [each for each in check(checkout, env) if each["level"] == "error"]
+    assert "ordr_id" in only(found)["what"]
 
 
 def test_a_part_of_a_first_load_that_a_setting_keeps_is_an_error(checkout):

@@ -105,7 +105,8 @@ def test_an_empty_table_with_a_long_reader_is_loaded(pipe):
         )
         with analyst(pipe, "raw.orders"), clocks.reader(pipe.warehouse, "select from raw.orders"):
             pipe.sync(STREAMS).ok()
-    assert pipe.rows("select count(*) from raw.orders") == [(3,)]
+    assert pipe.rows("select count(_tidemark_loaded_xid), count(_sdc_extracted_at) from raw.orders") == [(3, 3)]
+    assert pipe.rows("select rows_inserted from raw._tidemark_runs order by started_at") == [(3,), (3,)]
     assert pipe.rows("select count(*) from pg_attrdef where adrelid = 'raw.orders'::regclass") == [(0,)]
 
 

@@ -141,10 +141,7 @@ def _load_profile_and_lock(starter: int | None, *args: object) -> Profile:
         except BusyError:
             _status = os.EX_TEMPFAIL
             raise
-        unfinished = unfinished_loads.find(lock.session)
-        if flags.WHICH == "retry":
-            unfinished_loads.refuse_retry(unfinished)
-        _left_out.leave_out(unfinished)
+        _left_out.leave_out(unfinished_loads.find(lock.session))
         profile.credentials = profile.credentials.replace(application_name=lock.name)
     return profile
 

@@ -92,7 +92,7 @@ def _limited(asked: Asked) -> Callable[[NodeSelector, set[str]], set[str]]:
 
     def filter_selection(selector: NodeSelector, selected: set[str]) -> set[str]:
         schemas = {node: source.schema for node, source in selector.manifest.sources.items()}
-        stands_on = below(selector.full_graph.graph, schemas)
+        stands_on = below(parents_in(selector), schemas)
         found: set[str] = _filter_selection(selector, selected)
         kept = {node for node in found if asked.wants(stands_on[node])}
         nodes = selector.manifest.nodes
@@ -121,15 +121,22 @@ def tell(what: str, nodes: Iterable[Any]) -> None:
         run_events.emit(**{what: names[start : start + _NAMES_A_LINE]})
 
 
-def below(graph: Any, sources: Mapping[str, _T]) -> dict[str, frozenset[_T]]:
-    """Return what each node of a graph stands on.
+def parents_in(selector: NodeSelector) -> dict[str, list[str]]:
+    """Return what each node of the project reads."""
+    # edges lead from what is read to what reads it
+    graph = selector.full_graph.graph
+    return {node: list(graph.predecessors(node)) for node in graph}
+
+
+def below(parents: Mapping[str, Collection[str]], sources: Mapping[str, _T]) -> dict[str, frozenset[_T]]:
+    """Return what each node stands on.
 
     Args:
-        graph: dbt's graph, as networkx has it: edges lead from what is read to what reads it.
+        parents: what each node reads.
         sources: a value for each of dbt's sources, by its id.
     """
     found: dict[str, frozenset[_T]] = {}
-    for node in TopologicalSorter({node: list(graph.predecessors(node)) for node in graph}).static_order():
+    for node in TopologicalSorter(parents).static_order():
         own = {sources[node]} if node in sources else ()
-        found[node] = frozenset(own).union(*(found[parent] for parent in graph.predecessors(node)))
+        found[node] = frozenset(own).union(*(found[parent] for parent in parents.get(node, ())))
     return found

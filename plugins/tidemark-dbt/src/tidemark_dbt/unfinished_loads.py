@@ -10,13 +10,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from dbt.graph.selector import NodeSelector
-from dbt_common.exceptions import DbtRuntimeError
+from dbt.task.retry import RETRYABLE_STATUSES, RetryTask
 from psycopg2 import sql
 
 from tidemark_dbt import source_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
 _STATE = "_tidemark_state"
 _SCHEMAS = """
@@ -49,24 +49,6 @@ def find(connection: Any) -> set[tuple[str, str]]:
     return found
 
 
-class RetryRefusedError(DbtRuntimeError):
-    """`dbt retry` repeats what a run named, and can leave nothing out."""
-
-
-def refuse_retry(tables: set[tuple[str, str]]) -> None:
-    """Refuse to repeat what failed while the first load of a table has not ended.
-
-    Raises:
-        RetryRefusedError: there are such tables.
-    """
-    if tables:
-        names = ", ".join(sorted(".".join(table) for table in tables))
-        raise RetryRefusedError(
-            f"The first load of {names} has not ended, and until then a table can have a row twice: `dbt retry` can't "
-            "leave out what stands on it, `dbt build` does. `tidemark status` shows the load."
-        )
-
-
 class LeftOut:
     """What dbt leaves out because of tables whose first load has not ended."""
 
@@ -81,25 +63,40 @@ class LeftOut:
         """Have dbt leave out what stands on these tables, and say so."""
         if not tables:
             return
-        before = NodeSelector.filter_selection
+        select, repeat = NodeSelector.filter_selection, RetryTask.run
 
         def filter_selection(selector: NodeSelector, selected: set[str]) -> set[str]:
-            sources = {node: (source.schema, source.identifier) for node, source in selector.manifest.sources.items()}
-            below = source_parts.below(selector.full_graph.graph, sources)
-            found: set[str] = before(selector, selected)
-            nodes = selector.manifest.nodes
-            left = {node: below[node] & tables for node in found if node in nodes and below[node] & tables}
-            # dbt selects twice for a build
-            new = left.keys() - self._nodes
-            self._nodes |= new
-            source_parts.tell("left_out", (nodes[node] for node in new))
-            for table in sorted(tables):
-                if on_it := [nodes[node] for node in new if table in left[node]]:
-                    sys.stdout.write(f"{_line(table, on_it)}\n")
-            sys.stdout.flush()
-            return found - left.keys()
+            found: set[str] = select(selector, selected)
+            return found - self._left(selector.manifest, source_parts.parents_in(selector), tables, found)
 
-        NodeSelector.filter_selection = filter_selection
+        def run(task: RetryTask) -> Any:
+            # it selects nothing, and repeats what did not succeed in these results
+            task.manifest.build_parent_and_child_maps()
+            results = task.previous_results
+            repeated = {each.unique_id for each in results.results if each.status in RETRYABLE_STATUSES}
+            left = self._left(task.manifest, task.manifest.parent_map, tables, repeated)
+            results.results = [each for each in results.results if each.unique_id not in left]
+            return repeat(task)
+
+        NodeSelector.filter_selection, RetryTask.run = filter_selection, run
+
+    def _left(
+        self, manifest: Any, parents: Mapping[str, Collection[str]], tables: set[tuple[str, str]], nodes: set[str]
+    ) -> set[str]:
+        """Return which of some nodes stand on the tables, and say so of those that are new."""
+        sources = {node: (source.schema, source.identifier) for node, source in manifest.sources.items()}
+        below = source_parts.below(parents, sources)
+        known = manifest.nodes
+        left = {node: below[node] & tables for node in nodes if node in known and below[node] & tables}
+        # dbt selects twice for a build
+        new = left.keys() - self._nodes
+        self._nodes |= new
+        source_parts.tell("left_out", (known[node] for node in new))
+        for table in sorted(tables):
+            if on_it := [known[node] for node in new if table in left[node]]:
+                sys.stdout.write(f"{_line(table, on_it)}\n")
+        sys.stdout.flush()
+        return set(left)
 
 
 def _line(table: tuple[str, str], nodes: Iterable[Any]) -> str:

@@ -93,7 +93,7 @@ def _wanted(error: SchemaError) -> str:
         return " or ".join(str(each) for each in value if each is not None)
     if error.validator == "additionalProperties" and (allowed := list(error.schema.get("properties", ()))):
         others = (str(key) for key in error.instance if key not in allowed)
-        return f"without {', '.join(others)}: it can have {', '.join(allowed)}"
+        return f"without {', '.join(others)}; its parts are {', '.join(allowed)}"
     if error.validator in _LIMITS:
         return _LIMITS[error.validator].format(value)
     return f"valid: {error.message}"

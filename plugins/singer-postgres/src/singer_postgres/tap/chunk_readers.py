@@ -160,7 +160,7 @@ class ChunkReaders:
             bytes=file.bytes,
             crc32=file.crc32,
             blocks=blocks,
-            again=lease.stream.passes.since is not None,
+            again=lease.stream.passes.again,
         )
         try:
             lease.announce(Read(lease.stream.plan, chunk, file.path, rows))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core.errors import NameTakenError
+from singer_postgres.core.source.masks import AS_TEXT
 from singer_postgres.core.types import json_schema
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _entry(relation: Relation, masks: Mapping[str, str], config: Mapping[str, An
     key = list(relation.key)
     properties = {
         column.name: json_schema(
-            "text" if masks.get(column.name) in {"sha256", "redact"} else column.target_type.type or "text",
+            "text" if masks.get(column.name) in AS_TEXT else column.target_type.type or "text",
             nullable=column.name not in key,
             json_as_object=bool(config.get("json_as_object")),
             dates_as_string=bool(config.get("dates_as_string")),

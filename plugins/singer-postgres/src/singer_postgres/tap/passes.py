@@ -22,10 +22,12 @@ class Passes:
     Attributes:
         since: a transaction id: this pass reads what was written by it and later ones; None for all rows.
         number: how many passes came before.
+        again: all ranges were read before, and some of these rows came with them.
     """
 
     since: str | None = None
     number: int = 0
+    again: bool = False
     _first: str | None = None
     """A transaction id: the pass's first snapshot sees all older transactions."""
     _under: str | None = None
@@ -55,4 +57,8 @@ class Passes:
 
     def next(self) -> Passes:
         """Return the pass that reads what was written since this one's first snapshot."""
-        return Passes(self._first, self.number + 1)
+        return Passes(self._first, self.number + 1, again=True)
+
+    def begun_again(self) -> Passes:
+        """Return the first pass over a table that was rewritten meanwhile."""
+        return Passes(again=self.again)

@@ -18,7 +18,6 @@ from singer_postgres.core.wire import StreamEnd
 from singer_postgres.tap.epochs import EpochState
 from singer_postgres.tap.events import Event, Failed, Finished, Opened
 from singer_postgres.tap.locks import LockedError, Pause, ReadInterruptedError
-from singer_postgres.tap.passes import Passes
 from singer_postgres.tap.range_lease import Range, RangeLease
 from singer_postgres.tap.source_queries import ReadSettings, SourceQueries
 from singer_postgres.tap.stream_restart import refuse_expired_snapshot, select_again
@@ -325,7 +324,7 @@ class RangeQueue:
             if not anew:
                 return
             self._ranges = deque(range_ for range_ in self._ranges if range_.stream is not stream)
-            stream.epoch, stream.passes = stream.epoch.restarted(), Passes()
+            stream.epoch, stream.passes = stream.epoch.restarted(), stream.passes.begun_again()
             stream.origin = replace(stream.origin, resumed=())
             self._add(stream, self.queries.cut(stream))
             self._end_if_empty(stream)

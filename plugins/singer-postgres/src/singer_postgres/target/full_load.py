@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import psycopg
 
     from singer_postgres.core.wire import BatchOrigin, Chunk, EmptyRange, StreamEnd, Table
-    from singer_postgres.target.routes import Route
     from singer_postgres.target.stream_load import LoadRun
 
     Connection = psycopg.Connection[Any]
@@ -46,15 +45,7 @@ class FullLoad(StreamLoad):
         # other workers are about to use the stage
         self._full_stages.of(connection, chunk.snapshot, self._types)
 
-    def _write(
-        self,
-        connection: Connection,
-        chunk: Chunk,
-        path: Path,
-        route: Route,  # noqa: ARG002 - all go into the stage
-        *,
-        my_turn: Callable[[], None],  # noqa: ARG002
-    ) -> RowCounts:
+    def _write(self, connection: Connection, chunk: Chunk, path: Path, *, my_turn: Callable[[], None]) -> RowCounts:  # noqa: ARG002
         stage = self._full_stages.of(connection, chunk.snapshot, self._types)
         return RowCounts(self._copy(connection, stage, chunk, path))
 

@@ -88,7 +88,7 @@ class StreamLoad:
 
     Each chunk goes into the table in a transaction of its own. In a first load, the rows are copied straight into the
     table, which gets its key once they are all there. If the table has its key already, only the rows of the first
-    snapshot are, and the table must be empty. All other rows go through a temporary table and a merge.
+    snapshot are, and the table must be empty. All other rows go through a temporary table, and most by a merge.
     """
 
     is_full = False
@@ -121,6 +121,8 @@ class StreamLoad:
         """One stream opens at a time: two sessions that create the same schema at once would fail."""
         self.opened, self.finished = threading.Event(), threading.Event()
         self._routes = Routes()
+        self._key_first = False
+        """The table is to get its key before any row is loaded."""
         self._stage = LoadStage(stream)
         self._fresh_pages = FreshPages(self._target)
         self._bookmark: str | None = None
@@ -171,7 +173,7 @@ class StreamLoad:
 
     def _opened(self, connection: Connection) -> None:
         """Do what comes before the first chunk, without the locks of `_open`."""
-        if self._routes.lacks_key and self._routes.key_first:
+        if self._routes.lacks_key and self._key_first:
             self._build_key(connection)
         if not (self._routes.lacks_key or self._routes.has_defaults):
             tables.ensure_xid_index(connection, self.schema, self.table.name)
@@ -192,7 +194,8 @@ class StreamLoad:
             key_pending=pending,
             partitioning=self._partitioning,
         )
-        self._routes.lacks_key = self._ensured.lacks_key
+        # this may be another attempt, and the first one was rolled back
+        self._routes, self._key_first = Routes(lacks_key=self._ensured.lacks_key), False
         changes = self._ensured.changes
         if not self.table.key:
             self.stale_key = manual_changes.primary_key(connection, self.schema, self.table.name)
@@ -229,16 +232,14 @@ class StreamLoad:
         """
         if whole:
             self._state.begin(connection, self.stream, self.table)
-        routes = self._routes
         # a merge tells whether triggers or columns of another's name lose a value; and of a load that begins again
         # most rows would be there twice
-        routes.key_first = bool(self._triggers or (self._ensured and self._ensured.watched)) or (whole and not empty)
-        if self._casts or routes.key_first or not (routes.lacks_key or empty):
-            return
-        if not routes.lacks_key:
-            routes.first_snapshot = origin.snapshot
-        if self._partitions is not None and self._partitions.strategy == "r":
-            # its partitions are made by what is in the stage
+        self._key_first = bool(self._triggers or (self._ensured and self._ensured.watched)) or (whole and not empty)
+        lacks_key, is_merged = self._routes.lacks_key, bool(self._casts) or self._key_first
+        self._routes = Routes.of_first_load(origin.snapshot, lacks_key=lacks_key, empty=empty, merged=is_merged)
+        # the partitions of a table in ranges are made by what is in the stage
+        is_in_ranges = self._partitions is not None and self._partitions.strategy == "r"
+        if is_merged or is_in_ranges or self._routes.of(origin.snapshot) is Route.MERGE:
             return
         try:
             with connection.transaction():
@@ -246,7 +247,7 @@ class StreamLoad:
         except errors.LockNotAvailable:
             # another session reads the table, and may do so for long
             return
-        routes.has_defaults = True
+        self._routes = replace(self._routes, has_defaults=True)
 
     def load(
         self,
@@ -274,8 +275,7 @@ class StreamLoad:
             my_turn()
             self._build_key(connection)
         written = RowCounts()
-        route = self._routes.of(chunk.snapshot)
-        is_copied = route is Route.COPY
+        is_copied = self._routes.of(chunk.snapshot) is Route.COPY
         with self._fresh_pages.appended(connection) if is_copied else nullcontext(), connection.transaction():
             if isinstance(chunk, Chunk) and path is not None:
                 if is_copied:
@@ -283,7 +283,7 @@ class StreamLoad:
                     rows = self._copy(connection, self._target, chunk, path)
                     written = RowCounts(rows, inserted=rows)
                 else:
-                    written = self._write(connection, chunk, path, route, my_turn=my_turn)
+                    written = self._write(connection, chunk, path, my_turn=my_turn)
             my_turn()
             xid = self._state.assert_owner(connection, self.stream, self.table, run_id=self._owner)
             if chunk.blocks is not None:
@@ -295,15 +295,15 @@ class StreamLoad:
     def _before_chunk(self, connection: Connection, chunk: Chunk | EmptyRange) -> None:
         """Do what comes before the transaction of a chunk."""
 
-    def _write(
-        self, connection: Connection, chunk: Chunk, path: Path, route: Route, *, my_turn: Callable[[], None]
-    ) -> RowCounts:
+    def _write(self, connection: Connection, chunk: Chunk, path: Path, *, my_turn: Callable[[], None]) -> RowCounts:
         """Write a chunk whose rows can't be copied straight into the table."""
         stage = self._stage.of(connection, self._types)
         rows = self._copy(connection, stage, chunk, path)
         my_turn()
         with self.effort.timed("merging"):
-            staged, key = self._cast(stage), () if route is Route.ADD else self.table.key
+            # a chunk before this one may have had the key built
+            only_adds = self._routes.of(chunk.snapshot) is not Route.MERGE
+            staged, key = self._cast(stage), () if only_adds else self.table.key
             self._refuse_other_values(connection, staged)
             return replace(self._merge(connection, staged, self._stamp(chunk), key=key), read=rows)
 
@@ -384,12 +384,12 @@ class StreamLoad:
         """
         with self.effort.timed("merging"), connection.transaction():
             self._state.assert_owner(connection, self.stream, self.table, run_id=self._owner)
-            removed = late_key.build(connection, self.schema, self.table, any_may_stay=self._routes.key_first)
+            removed = late_key.build(connection, self.schema, self.table, any_may_stay=self._key_first)
             if removed:
                 self.history.count(connection, RowCounts(deleted=removed))
         if removed:
             _LOGGER.info("Rows that were read twice are removed: stream=%s, rows=%d", self.stream, removed)
-        self._routes.lacks_key = False
+        self._routes = replace(self._routes, lacks_key=False)
 
     def _constrain(self, connection: Connection) -> None:
         late_key.constrain(connection, self.schema, self.table)

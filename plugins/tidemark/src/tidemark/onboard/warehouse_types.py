@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from singer_postgres.core.source.masks import AS_TEXT
+
 if TYPE_CHECKING:
     from tidemark.onboard.source_tables import SourceColumn
 
@@ -33,7 +35,7 @@ def landed(column: SourceColumn, mask: str | None = None) -> str | None:
 
     It can't be told for a type of an extension, which becomes text if the warehouse lacks the extension, nor for xml.
     """
-    if mask in {"sha256", "redact"} or column.enum_labels or column.kind in {"e", "c"}:
+    if mask in AS_TEXT or column.enum_labels or column.kind in {"e", "c"}:
         return "text"
     type_ = column.base_type if column.kind == "d" else column.type
     element = bare(type_).removesuffix("[]")

@@ -54,14 +54,14 @@ def _of_another_kind(
 
     manager = SettingValueStore.AUTO.manager(service, session=session)
     for definition in service.definitions(extras=False):
-        value, _ = manager.get(definition.name, setting_def=definition)
+        value, found = manager.get(definition.name, setting_def=definition)
         try:
             definition.cast_value(value)
         except ValueError:
             wanted = _KINDS.get(str(definition.kind.value) if definition.kind else "", "another value")
             setting = properties.get(definition.name, {})
-            if "number" in setting.get("type", ()):
-                # Meltano gives no other number from a text to a plugin
+            if "env_var" in found and "number" in setting.get("type", ()):
+                # Meltano takes no other number from a text
                 wanted += " in a variable (a fraction can be in the plugin's `config`)"
             yield setting_forms.fault([definition.name], value, setting, wanted)
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MASKS = ("sha256", "null", "redact")
+# what they give is a text, whatever the column's type is
+AS_TEXT = frozenset({"sha256", "redact"})
 
 
 def refuse(masks: Mapping[str, Mapping[str, str]], secret: str | None, *, variable: str) -> None:

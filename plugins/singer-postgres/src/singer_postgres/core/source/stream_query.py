@@ -16,6 +16,7 @@ from singer_postgres.core.errors import (
     SettingInvalidError,
     TypeUnsupportedError,
 )
+from singer_postgres.core.source.masks import AS_TEXT
 from singer_postgres.core.sql_compat import literal, quoted, sql
 from singer_postgres.core.wire import WireColumn
 
@@ -85,7 +86,7 @@ class StreamQuery:
         """Return the columns as the warehouse is to have them."""
         return tuple(
             WireColumn(column.name, "text", attnum=column.attnum)
-            if self.masks.get(column.name) in {"sha256", "redact"} or column.target_type.type is None
+            if self.masks.get(column.name) in AS_TEXT or column.target_type.type is None
             else WireColumn(
                 column.name,
                 column.target_type.type,
@@ -162,8 +163,7 @@ class StreamQuery:
     @property
     def binary(self) -> bool:
         """Whether all columns can travel in their binary form."""
-        hashed = {"sha256", "redact"}
-        return all(column.target_type.binary or self.masks.get(column.name) in hashed for column in self.columns)
+        return all(column.target_type.binary or self.masks.get(column.name) in AS_TEXT for column in self.columns)
 
     def query(
         self,

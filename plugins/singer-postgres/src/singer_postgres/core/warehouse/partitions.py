@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger("target-postgres")
 SETTING = "raw_partitions"
 UNITS = ("day", "week", "month", "year")
-# of partitions by hash, if the setting does not say it
+# how many partitions by hash a new table gets, if the setting does not say it
 _COUNT = 16
 _STRATEGIES = {"h": "hash", "l": "list", "r": "range"}
 _FIND = """
@@ -97,7 +97,7 @@ class Partitions:
         if (setting["by"], column) != (_STRATEGIES[self.strategy], self.column):
             return False
         if setting["by"] == "hash":
-            return setting.get("count", _COUNT) == self.count
+            return "count" not in setting or setting["count"] == self.count
         return _fits(self.type or "", setting.get("width"))
 
 

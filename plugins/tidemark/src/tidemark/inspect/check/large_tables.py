@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
+from singer_postgres.core.errors import SettingInvalidError
+from singer_postgres.core.source.masks import AS_TEXT
 from singer_postgres.core.warehouse import partitions
 from tidemark.inspect.check.finding import Finding, Level, statement
 from tidemark.inspect.tables import printed_size
@@ -98,12 +100,17 @@ _PARTS = ("threshold", "scale_factor")
 
 
 def read(
-    connection: psycopg.Connection[Any], schema: str, streams: Sequence[Stream], wanted: Mapping[str, Any]
+    connection: psycopg.Connection[Any],
+    schema: str,
+    streams: Sequence[Stream],
+    wanted: Mapping[str, Any],
+    masks: Mapping[str, Mapping[str, str]],
 ) -> Iterator[Finding]:
-    """Query the warehouse, and yield the advice.
+    """Query the warehouse, and yield the advice, and what the target refuses of `raw_partitions`.
 
     Args:
         wanted: the target's `raw_partitions`.
+        masks: by stream and column.
     """
     by_table = {stream.relation.name: stream.name for stream in streams}
     found = [
@@ -121,8 +128,12 @@ def read(
     are_plain = {each.name for each in found if each.root == each.name}
     for stream in streams:
         name, setting = stream.relation.name, wanted.get(stream.name)
-        there = partitions.find(connection, schema, name) if setting else None
-        if setting and (name in are_plain if there is None else not there.is_as(setting, stream.row_key)):
+        if setting is None:
+            continue
+        there = partitions.find(connection, schema, name)
+        if there is None and name not in are_plain:
+            yield from refused(stream, setting, masks.get(stream.name) or {})
+        elif there is None or not there.is_as(setting, stream.row_key):
             yield _of(stays(schema, name, stream.name, there), stream.name)
 
 
@@ -187,6 +198,21 @@ def compression(method: str, lz4: bool) -> Iterator[Finding]:  # noqa: FBT001 - 
     ) + ("lz4 makes them as small in a fraction of it" if lz4 else "this server was built without lz4")
     fix = f"ALTER SYSTEM SET wal_compression = {'lz4' if lz4 else 'off'}"
     yield Finding("warehouse", Level.note, what, (fix, "SELECT pg_reload_conf()"))
+
+
+def refused(stream: Stream, setting: Mapping[str, Any], masks: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield why a stream's table, which is not there yet, can't be made as `raw_partitions` says."""
+    types = {
+        name: "text" if masks.get(name) in AS_TEXT else column.target_type.type or "text"
+        for name, column in stream.relation.columns.items()
+    }
+    if not set(stream.row_key) <= types.keys():
+        # another finding is about the key
+        return
+    try:
+        partitions.wanted(setting, ".".join(stream.relation.path), stream.row_key, types)
+    except SettingInvalidError as error:
+        yield Finding("warehouse", Level.error, str(error).rstrip("."), stream=stream.name)
 
 
 def _set(name: tuple[str, str], option: str) -> str:

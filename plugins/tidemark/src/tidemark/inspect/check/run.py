@@ -81,6 +81,7 @@ class _SourceSeen:
         extensions: the extension of each type of the streams' columns.
         masked: the tables that are read with their masks, by schema and name.
         raw_partitions: how its target partitions new tables, by stream.
+        masks: by stream and column.
     """
 
     definition: SourceDefinition
@@ -91,6 +92,7 @@ class _SourceSeen:
     relations: list[CheckedRelation] = field(default_factory=list)
     masked: dict[tuple[str, str], MaskedTable] = field(default_factory=dict)
     raw_partitions: Mapping[str, Any] = field(default_factory=dict)
+    masks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def _look_at(project: Project, definition: SourceDefinition, *, alone: bool) -> _SourceSeen:
@@ -119,7 +121,7 @@ def _look_at(project: Project, definition: SourceDefinition, *, alone: bool) -> 
 
 def _query(project: Project, side: Source, seen: _SourceSeen) -> None:
     configuration = streams.configuration(project, seen.definition)
-    seen.raw_partitions = configuration.raw_partitions
+    seen.raw_partitions, seen.masks = configuration.raw_partitions, configuration.masks
     with _session(side) as connection:
         seen.server = servers.read(side, connection)
         seen.findings += servers.findings("source", seen.server)
@@ -206,7 +208,7 @@ def _warehouse(project: Project, looked_at: list[_SourceSeen]) -> list[Finding]:
             for seen in looked_at:
                 schema = seen.definition.raw_schema
                 about = [*warehouse.read(connection, schema, seen.streams, seen.extensions)]
-                about += large_tables.read(connection, schema, seen.streams, seen.raw_partitions)
+                about += large_tables.read(connection, schema, seen.streams, seen.raw_partitions, seen.masks)
                 found += [replace(each, source=seen.definition.name) if each.stream else each for each in about]
     found += [finding for seen in looked_at if seen.server for finding in servers.clocks(seen.server, server)]
     loaded = [(seen.definition.raw_schema, stream.relation.name) for seen in looked_at for stream in seen.streams]

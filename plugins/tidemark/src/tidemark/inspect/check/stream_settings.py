@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from singer_postgres.core import setting_names
 from singer_postgres.core.errors import SingerPostgresError
 from singer_postgres.core.source import masks
-from singer_postgres.core.warehouse import partitions
 from tidemark.inspect.check.finding import Finding, Level
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def findings(
         place = "the target's `config`" if setting == "raw_partitions" else configuration.path
         for name in sorted(names):
             if setting == "raw_partitions":
-                yield from _of_partitions(configuration.raw_partitions[name], name, read.get(name))
+                yield from _of_other_partitions(name, configuration.raw_partitions[name])
             what = f"{setting} names {name}"
             if name in known:
                 yield from _without_effect(what, setting, read.get(name), configuration)
@@ -71,7 +70,7 @@ def findings(
 _SIZES = {"hash": "count", "range": "width"}
 
 
-def _of_partitions(wanted: Mapping[str, Any], name: str, stream: Stream | None) -> Iterator[Finding]:
+def _of_other_partitions(name: str, wanted: Mapping[str, Any]) -> Iterator[Finding]:
     own = _SIZES.get(wanted.get("by", ""))
     for by, other in _SIZES.items():
         if own and other != own and other in wanted:
@@ -80,14 +79,6 @@ def _of_partitions(wanted: Mapping[str, Any], name: str, stream: Stream | None) 
                 f"that has no effect: write {own}, or by: {by}, in the target's `config`"
             )
             yield Finding("warehouse", Level.error, what)
-            return
-    if stream is None:
-        return
-    types = {name: column.target_type.type or "" for name, column in stream.relation.columns.items()}
-    try:
-        partitions.wanted(wanted, ".".join(stream.relation.path), stream.row_key, types)
-    except SingerPostgresError as error:
-        yield Finding("warehouse", Level.error, str(error).rstrip("."))
 
 
 def _idle(configuration: Configuration) -> Iterator[Finding]:
