@@ -43,6 +43,21 @@ def test_only_changed_rows_are_read_and_only_new_values_are_written(pipe):
     assert pipe.rows("select count(*) from raw.orders where note = 'changed'") == [(10,)]
 
 
+@pytest.mark.parametrize("copy", [True, False], ids=["chunks", "records"])
+def test_changed_rows_of_a_large_table_are_looked_up_and_the_table_is_not_scanned(pipe, copy):
+    # in an order of its own, for which PostgreSQL expects a look-up to read a page
+    pipe.do(ORDERS.replace("(1, 5000) n", "(1, 100000) n order by md5(n::text)"))
+    state = pipe.sync({"public-orders": INCREMENTAL}).ok().state
+    with pipe.warehouse() as connection:
+        connection.execute("analyze raw.orders; select pg_stat_reset_single_table_counters('raw.orders'::regclass)")
+    pipe.do("update orders set note = 'changed', updated_at = now() where mod(id, 40) = 0")
+    pipe.tap["use_copy"] = copy
+    pipe.sync({"public-orders": INCREMENTAL}, state).ok()
+    scans = "select seq_tup_read < 100000, idx_scan >= 2500 from pg_stat_user_tables where relname = 'orders'"
+    assert pipe.rows(scans) == [(True, True)]
+    assert pipe.rows("select count(*) from raw.orders where note = 'changed'") == [(2500,)]
+
+
 @pytest.mark.parametrize("copy", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_a_stream_that_was_read_whole_for_a_while_is_incremental_again_with_all_its_rows(pipe, copy):
     pipe.do(ORDERS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -23,7 +23,7 @@ from target_postgres.sinks import PostgresSink
 
 from singer_postgres.core import driver_errors
 from singer_postgres.core.errors import NameTakenError, SingerPostgresError, one_line
-from singer_postgres.core.warehouse import brief_locks, merge, partitions, rejects, schema_changes, tables
+from singer_postgres.core.warehouse import brief_locks, merge, merge_plan, partitions, rejects, schema_changes, tables
 from singer_postgres.core.warehouse.metadata_columns import METADATA
 from singer_postgres.core.warehouse.row_counts import RowCounts
 from singer_postgres.core.warehouse.run_history import StreamRun, Work
@@ -323,7 +323,8 @@ class RecordSink(PostgresSink):
             within=within,
         )
         into = merge.Into(self._name, key, self._partitions is not None, within)
-        row = connection.execute(merge.counted(statement, into)).fetchone()
+        with merge_plan.rows_looked_up(connection, stage, self._name) if key else nullcontext():
+            row = connection.execute(merge.counted(statement, into)).fetchone()
         connection.execute(sql.SQL("TRUNCATE {}").format(stage))
         assert row
         return RowCounts(inserted=row[0], updated=row[1])

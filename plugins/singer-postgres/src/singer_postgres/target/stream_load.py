@@ -20,6 +20,7 @@ from singer_postgres.core.warehouse import (
     late_key,
     manual_changes,
     merge,
+    merge_plan,
     partitions,
     schema_changes,
     state_ahead,
@@ -305,7 +306,9 @@ class StreamLoad:
             only_adds = self._routes.of(chunk.snapshot) is not Route.MERGE
             staged, key = self._cast(stage), () if only_adds else self.table.key
             self._refuse_other_values(connection, staged)
-            return replace(self._merge(connection, staged, self._stamp(chunk), key=key), read=rows)
+            with merge_plan.rows_looked_up(connection, stage, self._target) if key else nullcontext():
+                written = self._merge(connection, staged, self._stamp(chunk), key=key)
+            return replace(written, read=rows)
 
     def _add_range(self, connection: Connection, blocks: BlockRange, *, has_rows: bool) -> None:
         self._state.add_range(connection, self.stream, self.table, blocks, has_rows=has_rows)
