@@ -181,7 +181,7 @@ def test_selection_follows_meltanos_rules_and_names_what_matches_nothing(checkou
         (
             "TARGET_POSTGRES_RAW_PARTITIONS",
             '{"public-orders": {"by": "range", "widht": 9}}',
-            "must be without widht; its parts are by, column, count, width, such as",
+            "must be without widht .did you mean width.., such as",
         ),
     ],
     ids=["select", "metadata", "a part", "a number", "a misspelt part"],
@@ -329,7 +329,9 @@ def test_partitions_that_a_run_would_refuse_are_errors_with_the_same_words(check
     assert not [each for each in others if each["level"] == "error"]
     with broken(checkout, "warehouse", "create table raw.orders (order_id text primary key)", *OWN, then=GONE):
         # a run loads it as it is
-        assert not [each for each in check(checkout, env) if each["level"] == "error"]
+        found = check(checkout, env)
+        assert not [each for each in found if each["level"] == "error"]
+        assert f"{why}. raw.orders is there already and stays as it is" in found[-1]["what"]
 
 
 def test_a_key_that_is_misspelt_is_told_whatever_partitions_are_wanted(checkout):

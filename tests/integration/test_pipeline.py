@@ -275,8 +275,17 @@ def test_a_missing_row_or_stream_is_reported(loaded, arguments, told):
 
 def test_status_shows_the_latest_run_of_each_stream_its_age_and_its_cost(loaded):
     checkout, _ = loaded
-    facts = [json.loads(line) for line in checkout.tidemark("status", "--json").splitlines()]
-    runs = {fact["stream"]: fact for fact in facts if "stream" in fact}
+    with checkout.connect("warehouse") as connection:
+        # a run that failed before anything was loaded, and so before the source was known
+        connection.execute(
+            "insert into raw._tidemark_runs (source, stream, run_id, table_name, started_at, ended_at, outcome, error) "
+            "select '', 'public-orders', 'before', 'orders', now() - interval '1 day', now(), 'failed', 'no setting'"
+        )
+        facts = [json.loads(line) for line in checkout.tidemark("status", "--json").splitlines()]
+        connection.execute("delete from raw._tidemark_runs where run_id = 'before'")
+    of_streams = [fact for fact in facts if "stream" in fact]
+    runs = {fact["stream"]: fact for fact in of_streams}
+    assert len(of_streams) == len(runs)
     assert set(runs) == {f"public-{table}" for table in TABLES}
     assert runs["public-orders"]["outcome"] == "succeeded"
     assert 0 <= runs["public-orders"]["age_seconds"] < 86_400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -92,8 +93,10 @@ def _wanted(error: SchemaError) -> str:
     if error.validator == "enum":
         return " or ".join(str(each) for each in value if each is not None)
     if error.validator == "additionalProperties" and (allowed := list(error.schema.get("properties", ()))):
-        others = (str(key) for key in error.instance if key not in allowed)
-        return f"without {', '.join(others)}; its parts are {', '.join(allowed)}"
+        others = [str(key) for key in error.instance if key not in allowed]
+        near = difflib.get_close_matches(others[0], allowed, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"its parts are {', '.join(allowed)}"
+        return f"without {', '.join(others)} ({hint})"
     if error.validator in _LIMITS:
         return _LIMITS[error.validator].format(value)
     return f"valid: {error.message}"

@@ -43,7 +43,7 @@ _TABLES = """
 """
 # Leaves out repairs: a repair reads only the rows that differ, so it is not a run of the stream. A backfill does not
 # say how fresh the stream is: it has a bookmark and no extracted_at. A run with neither read the source after it
-# started.
+# started. A run that failed before anything was loaded knows no source, and counts until a later one does.
 _RUNS = """
     select source, stream, table_name, run_id, outcome, started_at, ended_at, rows_read, rows_inserted, rows_updated,
         rows_deleted, rows_rejected, error, lag_seconds
@@ -51,7 +51,8 @@ _RUNS = """
         select *, row_number() over (partition by source, stream order by started_at desc) as nth,
             extract(epoch from now() - max(coalesce(extracted_at, case when bookmark_after is null then started_at end))
                 filter (where outcome = 'succeeded') over (partition by source, stream))::float as lag_seconds
-        from {} where run_id not like 'reconcile-%'
+        from {0} as run where run_id not like 'reconcile-%'
+            and (source <> '' or not exists (select from {0} k where k.stream = run.stream and k.source <> ''))
     ) as run
     where nth <= 20 order by started_at
 """

@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 
     from tidemark.project.sources import SourceDefinition
 
+# a run that failed before anything was loaded knows no source, and counts until a later one does
 _LATEST = """
     select distinct on (source, stream) table_name, stream, run_id, outcome, started_at, ended_at, rows_read,
         rows_inserted, rows_updated, rows_deleted, rows_rejected, bookmark_after, error,
-        now() - max(extracted_at) filter (where outcome = 'succeeded') over (partition by source, stream), {}
-    from {} run order by source, stream, started_at desc
+        now() - max(extracted_at) filter (where outcome = 'succeeded') over (partition by source, stream), {0}
+    from {1} run
+    where source <> '' or not exists (select from {1} known where known.stream = run.stream and known.source <> '')
+    order by source, stream, started_at desc
 """
 
 

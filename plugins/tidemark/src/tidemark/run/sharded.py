@@ -265,7 +265,7 @@ class _ShardRun:
             # others have them, or end them
             if not self.waits:
                 self.waits = True
-                self.say("info", f"Waiting for the runs that load the last parts of {', '.join(loads)}")
+                self.say("info", f"Waiting for other runs: they begin or end the first load of {', '.join(loads)}")
             time.sleep(_POLL_S)
         return bool(loads)
 

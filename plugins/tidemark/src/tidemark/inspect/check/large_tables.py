@@ -131,9 +131,14 @@ def read(
         if setting is None:
             continue
         there = partitions.find(connection, schema, name)
-        if there is None and name not in are_plain:
-            yield from refused(stream, setting, masks.get(stream.name) or {})
-        elif there is None or not there.is_as(setting, stream.row_key):
+        why = refused(stream, setting, masks.get(stream.name) or {})
+        is_there = there is not None or name in are_plain
+        if why and not is_there:
+            yield Finding("warehouse", Level.error, why, stream=stream.name)
+        elif why:
+            what = f"{why}. {schema}.{name} is there already and stays as it is; a new table would be refused"
+            yield Finding("warehouse", Level.note, what, stream=stream.name)
+        elif is_there and not (there and there.is_as(setting, stream.row_key)):
             yield _of(stays(schema, name, stream.name, there), stream.name)
 
 
@@ -200,19 +205,20 @@ def compression(method: str, lz4: bool) -> Iterator[Finding]:  # noqa: FBT001 - 
     yield Finding("warehouse", Level.note, what, (fix, "SELECT pg_reload_conf()"))
 
 
-def refused(stream: Stream, setting: Mapping[str, Any], masks: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield why a stream's table, which is not there yet, can't be made as `raw_partitions` says."""
+def refused(stream: Stream, setting: Mapping[str, Any], masks: Mapping[str, str]) -> str | None:
+    """Return why a stream's table could not be made as `raw_partitions` says; None if it could."""
     types = {
         name: "text" if masks.get(name) in AS_TEXT else column.target_type.type or "text"
         for name, column in stream.relation.columns.items()
     }
     if not set(stream.row_key) <= types.keys():
         # another finding is about the key
-        return
+        return None
     try:
         partitions.wanted(setting, ".".join(stream.relation.path), stream.row_key, types)
     except SettingInvalidError as error:
-        yield Finding("warehouse", Level.error, str(error).rstrip("."), stream=stream.name)
+        return str(error).rstrip(".")
+    return None
 
 
 def _set(name: tuple[str, str], option: str) -> str:

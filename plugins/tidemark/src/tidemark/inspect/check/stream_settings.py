@@ -78,7 +78,7 @@ def _of_other_partitions(name: str, wanted: Mapping[str, Any]) -> Iterator[Findi
                 f"raw_partitions has {other} {wanted[other]!r} for {name}, which is partitioned by {wanted['by']}, so "
                 f"that has no effect: write {own}, or by: {by}, in the target's `config`"
             )
-            yield Finding("warehouse", Level.error, what)
+            yield Finding("warehouse", Level.warning, what)
 
 
 def _idle(configuration: Configuration) -> Iterator[Finding]:
