@@ -227,7 +227,9 @@ def test_another_target_has_the_rows_of_the_source_and_marks_deleted_ones(log_pi
         sent = read(pipe)
         assert sent.status == 0, sent.log
         lines = "".join(json.dumps(message) + "\n" for message in sent.messages)
-        command = [TARGET.with_name("target-postgres"), "--config", config]
+        # its script has the name of one of ours in the same environment
+        other = "from target_postgres.target import TargetPostgres; TargetPostgres.cli()"
+        command = [TARGET.with_name("python"), "-c", other, "--config", config]
         done = subprocess.run(command, input=lines, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stderr
 
