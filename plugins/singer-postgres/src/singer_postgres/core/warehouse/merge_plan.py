@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     import psycopg
 
 # A scan reads about so many rows in the time of one look-up; from there on, a look-up reads less, too.
+# Of partitions, the catalog's sizes: to ask for the real ones would lock all of them until the transaction ends.
 _LARGER = 20
 _LOOK_UP = """
     SELECT name, pg_catalog.current_setting(name), pg_catalog.set_config(name, 'off', true)
     FROM unnest(ARRAY['enable_hashjoin', 'enable_mergejoin', 'jit']) name
     WHERE coalesce(
-        (SELECT sum(pg_catalog.pg_relation_size(relid)) FROM pg_catalog.pg_partition_tree({target}::regclass)),
+        (
+            SELECT sum(greatest(c.relpages, 0)) * pg_catalog.current_setting('block_size')::bigint
+            FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+            WHERE i.inhparent = {target}::regclass
+        ),
         pg_catalog.pg_relation_size({target}::regclass)
     ) > {larger} * pg_catalog.pg_relation_size({stage}::regclass)
 """
