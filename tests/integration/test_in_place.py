@@ -66,6 +66,38 @@ def test_a_wrong_type_a_second_key_and_a_stray_column_are_refused_before_anythin
     assert_as_a_full_build_has_them(project)
 
 
+def test_a_first_build_makes_keys_from_the_finished_rows_with_all_that_the_contract_says_of_them(project):
+    more = (
+        "    columns:\n",
+        "    constraints:\n"
+        "      - {type: unique, expression: 'nulls not distinct', columns: [date_day]}\n"
+        "      - {type: custom, expression: 'unique (year, date_day) with (fillfactor = 50)'}\n"
+        "    columns:\n",
+    )
+    shuffled = ("select * from final\n", "select * from final order by md5(date_day::text)\n")
+    with (
+        edited(project, "models/marts/dim_dates.yml", more),
+        edited(project, "models/marts/dim_dates.sql", shuffled),
+    ):
+        project.build("--select", "dim_dates", env={"DBT_SCHEMA_PREFIX": "first_"})
+    constraints = (
+        "select conname, pg_get_constraintdef(pg_constraint.oid), reloptions, attnotnull from pg_constraint "
+        "join pg_class on pg_class.oid = conindid join pg_attribute on attrelid = conrelid and attname = 'date_day' "
+        "where conrelid = 'first_marts.dim_dates'::regclass order by conname"
+    )
+    assert project.rows("warehouse", constraints) == [
+        ("dim_dates_date_day_key", "UNIQUE NULLS NOT DISTINCT (date_day)", None, True),
+        ("dim_dates_pkey", "PRIMARY KEY (date_day)", None, True),
+        ("dim_dates_year_date_day_key", "UNIQUE (year, date_day)", ["fillfactor=50"], True),
+    ]
+    # an index into which rows went in any order has half-empty pages
+    with project.connect("warehouse") as connection:
+        size = "select pg_relation_size('first_marts.dim_dates_pkey')"
+        first = connection.execute(size).fetchone()
+        connection.execute("reindex index first_marts.dim_dates_pkey")
+        assert connection.execute(size).fetchone() == first
+
+
 CHANGED_CONTRACT = (
     (
         "      - name: shipping_fee\n        data_type: numeric(12, 2)\n",

@@ -125,6 +125,47 @@
 
 
 {#-
+  Drops the constraints of an empty table that need an index; returns their `name` and `definition`. Those whose index has a
+  fillfactor or a tablespace stay, because a constraint's definition does not show them.
+-#}
+{% macro take_index_constraints(model_) %}
+    {%- set query -%}
+        select conname::text, pg_get_constraintdef(pg_constraint.oid)
+        from pg_catalog.pg_constraint
+        inner join pg_catalog.pg_class on pg_class.oid = conindid
+        where
+            conrelid = '{{ model_.relation }}'::regclass
+            and contype in ('p', 'u', 'x')
+            and reloptions is null
+            and reltablespace = 0
+        order by pg_constraint.oid
+    {%- endset -%}
+    {%- set taken = [] -%}
+    {%- for row in run_query(query) -%}
+        {%- do taken.append({'name': row[0], 'definition': row[1]}) -%}
+    {%- endfor -%}
+    {%- if taken -%}
+        {% call statement('take constraints') %}
+            alter table {{ model_.relation }}
+            {% for each in taken %} drop constraint {{ adapter.quote(each.name) }}{{ ', ' if not loop.last }}{% endfor %}
+        {% endcall %}
+    {%- endif -%}
+    {{ return(taken) }}
+{% endmacro %}
+
+
+{#- Adds what take_index_constraints() took. -#}
+{% macro add_index_constraints(model_, taken) %}
+    {%- if taken -%}
+        {% call statement('add constraints') %}
+            alter table {{ model_.relation }}
+            {% for each in taken %} add constraint {{ adapter.quote(each.name) }} {{ each.definition }}{{ ', ' if not loop.last }}{% endfor %}
+        {% endcall %}
+    {%- endif -%}
+{% endmacro %}
+
+
+{#-
   Refuses foreign keys. Each in-place table is written in its own transaction, in the order of the graph, and a row may leave
   before the rows that reference it. A foreign key would stop builds that are correct a moment later.
 -#}

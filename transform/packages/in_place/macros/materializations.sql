@@ -77,13 +77,14 @@
             {%- endif -%}
             {%- set written = in_place.fill_table(model_, columns) -%}
             {%- do written.update({'deleted': deleted}) -%}
-            {{ in_place.create_missing_indexes(model_) }}
+            {{ in_place.create_missing_indexes(model_, filled=true) }}
         {%- endif -%}
     {%- else -%}
         {{ in_place.refuse_other_columns(model_, columns) }}
-        {{ in_place.create_table(model_, columns) }}
+        {%- set later = in_place.create_table(model_, columns) -%}
         {%- set written = in_place.fill_table(model_, columns) -%}
-        {{ in_place.create_missing_indexes(model_) }}
+        {{ in_place.add_index_constraints(model_, later) }}
+        {{ in_place.create_missing_indexes(model_, filled=true) }}
     {%- endif -%}
     {%- set keys = in_place.key_count(model_, complete) if by_key else none -%}
     {%- set due = in_place.record_build(model_.relation, horizon, written, complete, keys, seconds if there else none, prepared.definition if by_key else none) -%}

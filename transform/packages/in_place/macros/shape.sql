@@ -1,4 +1,9 @@
-{#- Creates the empty table, with the contract's types and constraints if the model has one. -#}
+{#-
+  Creates the empty table, with the contract's types and constraints if the model has one.
+
+  Returns the constraints that need an index, for in_place.add_index_constraints() once the table has its rows: an index
+  that is built at the end takes a fraction of the time and of the WAL of one that each row is inserted into.
+-#}
 {% macro create_table(model_, columns) %}
     {%- set partitions -%}
         {%- if model_.partition_by %} partition by range ({{ adapter.quote(model_.partition) }}){% endif -%}
@@ -17,9 +22,11 @@
         {{ partitions }};
     {% endcall %}
     {%- do in_place.memory().columns.clear() -%}
+    {%- set later = in_place.take_index_constraints(model_) if config.get('contract').enforced else [] -%}
     {%- if model_.partition_by -%}
         {{ in_place.create_partitions(model_) }}
     {%- endif -%}
+    {{ return(later) }}
 {% endmacro %}
 
 
@@ -296,8 +303,13 @@
 {% endmacro %}
 
 
-{#- Creates the missing indexes of `indexes` and `partial_indexes`, and a unique one on the key. -#}
-{% macro create_missing_indexes(model_) %}
+{#-
+  Creates the missing indexes of `indexes` and `partial_indexes`, and a unique one on the key.
+
+  Arguments:
+    filled: whether this transaction filled the table from the stage, whose keys are unique.
+-#}
+{% macro create_missing_indexes(model_, filled=false) %}
     {%- set query -%}
         select json_build_object(
             'unique_indexes', {{ in_place.unique_indexes_as_json(model_) }},
@@ -306,7 +318,7 @@
     {%- endset -%}
     {%- for missing in in_place.missing_indexes(model_, fromjson(in_place.single_value(query))) -%}
         {%- set index = missing.index -%}
-        {%- if index == in_place.key_index(model_) -%}{{ in_place.refuse_duplicates(model_) }}{%- endif -%}
+        {%- if not filled and index == in_place.key_index(model_) -%}{{ in_place.refuse_duplicates(model_) }}{%- endif -%}
         {%- set ddl -%}
             create {{ 'unique ' if index.get('unique') }}index {{ adapter.quote(missing.name) }}
             on {{ in_place.index_definition(model_, index) }}{{ ' nulls not distinct' if index.get('unique') and index.get('null_keys') }};
