@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import autovacuum
 from tests.integration.conftest import make_checkout
 from tests.integration.marts import BY_KEY, assert_as_a_full_build_has_them, keys, load, written
 
@@ -229,6 +230,19 @@ def test_a_table_that_others_keep_locked_does_not_change_and_the_build_names_the
     assert "could not be altered: other sessions held a lock on it in each of 2 attempts" in said
     assert f"pid {pid} (" in said
     assert_as_a_full_build_has_them(project)
+
+
+def test_autovacuum_of_a_large_table_gives_way_to_a_build_that_alters_it(project):
+    index = ("unique_key='date_day'", "unique_key='date_day', indexes=[{'columns': ['year']}]")
+    with project.connect("warehouse") as connection:
+        connection.execute("update marts.dim_dates set year = year")
+    with (
+        edited(project, "models/marts/dim_dates.sql", index),
+        autovacuum.at_work(lambda: project.connect("warehouse"), "marts.dim_dates"),
+    ):
+        project.build("--select", "dim_dates", "--vars", '{"in_place_lock_attempts": 2}')
+    indexed = "select count(*) from pg_indexes where tablename = 'dim_dates' and schemaname = 'marts' and indexdef ~ 'year'"
+    assert project.rows("warehouse", indexed) == [(1,)]
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import clocks, programs
+from tests import autovacuum, clocks, programs
 from tests.programs import TARGET
 from tests.singer.conftest import FULL_TABLE, INCREMENTAL
 
@@ -93,6 +93,17 @@ def test_a_session_that_blocks_longer_than_lock_timeout_is_named_and_nothing_is_
         # follow the error's advice
         loaded.rows(f"select pg_terminate_backend({pid}, 5000)")
         loaded.sync(STREAMS, loaded.state).ok()
+
+
+def test_autovacuum_of_a_large_table_gives_way_to_a_change_of_it(loaded):
+    loaded.target["lock_timeout"] = 5
+    loaded.do("alter table orders add more text default 'x'; update orders set updated_at = now()")
+    with loaded.warehouse() as connection:
+        connection.execute("insert into raw.orders (id) select n from generate_series(10, 50000) n")
+        connection.execute("update raw.orders set note = 'dead' where id > 9")
+    with autovacuum.at_work(loaded.warehouse, "raw.orders"):
+        loaded.sync(STREAMS, loaded.state).ok()
+    assert loaded.rows("select more from raw.orders where id < 9") == [("x",)] * 3
 
 
 def test_an_empty_table_with_a_long_reader_is_loaded(pipe):

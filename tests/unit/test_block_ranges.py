@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from singer_postgres.core.source.block_ranges import cut, merged, parts, remaining, within
+from singer_postgres.core.source.block_ranges import cut, merged, parts, remaining, share, within
 from singer_postgres.core.source.relations import Leaf
 
 BLOCK = 8192
@@ -61,6 +62,9 @@ def test_the_parts_of_a_shared_load_and_the_rest_hold_every_block_once(tables, s
     every = [(table.relfilenode, block) for table in tables for block in range(END)]
     assert sorted([*blocks_of(read), *blocks_of(rest)]) == every
     assert all(sum(after - first for _, first, after in part) * BLOCK <= max(part_bytes, BLOCK) for part in found)
+    # by which a run tells how far its part is
+    if any(table.blocks for table in tables):
+        assert sum(share(within(whole, part), tables) for part in found) == pytest.approx(1)
 
 
 @given(pieces)

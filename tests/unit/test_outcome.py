@@ -48,7 +48,7 @@ def test_counts_of_one_stream_are_summed_as_the_tap_reports_them_in_parts():
     outcome = RunOutcome([BlockOutcome("Extract and load")])
     for _ in range(3):
         outcome.take(Rows("public-orders", 10, "read"))
-    assert outcome.read == 30
+    assert outcome.progress(outcome.block) == "30 rows of 1 stream"
 
 
 def failed(*events):

@@ -3,6 +3,9 @@
   queue behind it. Then it lets them pass and tries again. It also tries again if two models with long names that begin
   alike are built at once and PostgreSQL chose the same index name for both: the next attempt gets another name.
 
+  Autovacuum gives way only to a session that has waited for deadlock_timeout, a second by default, and holds a large table's
+  lock for minutes. If it is in the way, every tenth attempt waits for so long.
+
   Arguments:
     relation: the table that the statements lock, for the error.
 -#}
@@ -14,11 +17,12 @@
         declare
             attempt integer := 0;
             violated text;
+            patience text;
             {{ declare }}
         begin
             loop
                 begin
-                    perform set_config('lock_timeout', '{{ var("in_place_lock_timeout", "500ms") }}', true);
+                    perform set_config('lock_timeout', coalesce(patience, '{{ var("in_place_lock_timeout", "500ms") }}'), true);
                     {{ ddl }}
                     perform set_config('lock_timeout', '0', true);
                     return;
@@ -28,10 +32,13 @@
                         raise;
                     end if;
                     attempt := attempt + 1;
+                    -- a transaction sees other sessions as they were when it first looked
+                    perform pg_stat_clear_snapshot();
+                    patience := case when attempt % 10 = 1 then ({{ in_place.until_autovacuum_gives_way(relation) }}) end;
                     if attempt >= {{ var("in_place_lock_attempts", 120) }} then
                         raise exception '% could not be altered: other sessions held a lock on it in each of % attempts: %',
                             '{{ relation }}', attempt, coalesce((
-                                select string_agg(distinct concat('pid ', pid, ' (', usename, ')'), ', ')
+                                select string_agg(distinct concat('pid ', pid, ' (', coalesce(usename, 'autovacuum'), ')'), ', ')
                                 from pg_catalog.pg_locks inner join pg_catalog.pg_stat_activity using (pid)
                                 where relation = to_regclass('{{ relation }}') and granted and pid <> pg_backend_pid()
                             ), 'they have ended since') using errcode = 'lock_not_available',
@@ -44,6 +51,32 @@
         {{ tag }}
     {% endcall %}
 {% endmacro %}
+
+
+{#-
+  A query for the lock_timeout with which autovacuum gives way; null if it does not lock the table or its partitions, or if that
+  would take longer than 2.5 seconds. Sessions of a database that have no user are autovacuum's.
+-#}
+{% macro until_autovacuum_gives_way(relation) -%}
+    select setting::int + 500
+    from pg_catalog.pg_settings
+    where
+        name = 'deadlock_timeout'
+        and setting::int <= 2500
+        and exists (
+            select
+            from pg_catalog.pg_locks
+            inner join pg_catalog.pg_stat_activity using (pid)
+            where
+                granted
+                and mode = 'ShareUpdateExclusiveLock'
+                and usesysid is null
+                and datname = current_database()
+                and relation in (
+                    select to_regclass('{{ relation }}') union all select relid from pg_partition_tree(to_regclass('{{ relation }}'))
+                )
+        )
+{%- endmacro %}
 
 
 {#- A dollar quote that does not occur in the text. -#}

@@ -19,7 +19,7 @@ class Opened:
     """A stream is about to be read.
 
     Attributes:
-        rows_estimate: the number of its rows; None if only its changes are read.
+        rows_estimate: the number of its rows that are left to read; None if only its changes are read.
         seen: if an earlier run has read it in part: the transaction id that `ReadColumns.seen` was in the first such
             run.
     """

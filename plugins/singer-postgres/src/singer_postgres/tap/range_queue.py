@@ -270,7 +270,8 @@ class RangeQueue:
         else:
             table, columns = self.queries.describe(stream)
             with self.changed:
-                self._events.put(Opened(stream.plan, table, columns, stream.relation.rows, stream.passes.first))
+                rows = stream.relation.rows * self.queries.share(stream, ranges)
+                self._events.put(Opened(stream.plan, table, columns, rows, stream.passes.first))
                 self._add(stream, ranges)
                 self._end_if_empty(stream)
         finally:

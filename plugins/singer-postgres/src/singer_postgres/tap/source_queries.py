@@ -128,6 +128,11 @@ class SourceQueries:
             cut = block_ranges.within(cut, stream.plan.part.ranges)
         return [Range(stream, leaf, blocks) for leaf, blocks in block_ranges.remaining(cut, stream.origin.resumed)]
 
+    def share(self, stream: OpenStream, ranges: list[Range]) -> float:
+        """Return how much of the stream's tables lies in `ranges`, from 0 to 1."""
+        cut = [(range_.leaf, range_.blocks) for range_ in ranges if range_.leaf and range_.blocks]
+        return block_ranges.share(cut, stream.relation.leaves) if len(cut) == len(ranges) else 1.0
+
     def describe(self, stream: OpenStream) -> tuple[Table, ReadColumns]:
         """Return the description of a stream for the target, and the one for the state."""
         return stream.plan.described(self._identity or "", stream.selection)

@@ -111,11 +111,6 @@ class RunOutcome:
         self._done = 0
 
     @property
-    def read(self) -> int:
-        """The number of rows that the tap read."""
-        return sum(rows["read"] for rows in self.rows.values())
-
-    @property
     def missing(self) -> list[str]:
         """The streams that the source does not have."""
         return [f"{block.source}{stream}" for block in self.blocks for stream in block.missing]

@@ -81,7 +81,7 @@ class LineProgress:
                     self._followed(event)
                 case Rows() if not follows and time.monotonic() - said > _PROGRESS_S:
                     said = time.monotonic()
-                    self._say("info", f"{outcome.read:,} rows of {len(outcome.rows)} streams so far")
+                    self._say("info", f"{outcome.progress(block)} so far")
 
     def _followed(self, event: Followed) -> None:
         now = time.monotonic()

@@ -65,6 +65,15 @@ def within(ranges: Iterable[tuple[Leaf, BlockRange]], part: Sequence[BlockRange]
     return remaining(ranges, [blocks for _, blocks in remaining(ranges, part)])
 
 
+def share(ranges: Iterable[tuple[Leaf, BlockRange]], leaves: Sequence[Leaf]) -> float:
+    """Return how much of `leaves` lies in `ranges`, from 0 to 1; 1 if they are empty."""
+    bytes_ = 0.0
+    for leaf, (_, first, after) in ranges:
+        end = leaf.blocks if after is None else min(after, leaf.blocks)
+        bytes_ += leaf.bytes * max(0, end - first) / max(leaf.blocks, 1)
+    return bytes_ / total if (total := sum(leaf.bytes for leaf in leaves)) else 1.0
+
+
 def parts(leaves: Sequence[Leaf], *, part_bytes: float) -> list[list[BlockRange]]:
     """Return lists of ranges, each of about `part_bytes`, that together cover `leaves` as they were measured.
 

@@ -2,11 +2,15 @@
 
 A session that waits for a table's lock makes all later sessions wait too. So each attempt waits half a second at most,
 rolls back with all its locks, and lets the others pass before the next attempt.
+
+Autovacuum gives way only to sessions that have waited for `deadlock_timeout`, a second by default, and it holds a large
+table's lock for minutes, most of all after a first load. If it is in the way, an attempt now and then waits for so long.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,10 +32,15 @@ _NO_TRANSACTION = 0
 _ATTEMPT_MS = 500
 _PAUSE_S = (0.2, 0.5)
 _TELL_EVERY_S = 30.0
+# how often an attempt waits until autovacuum gives way, how much longer than it takes that, and the longest such wait
+_VACUUM_EVERY_S = 10.0
+_VACUUM_MORE_MS = 500
+_VACUUM_MOST_MS = 3_000
 # for work that the next run can do as well
 _BRIEFLY_S = 5.0
 _TIMEOUT = "select setting::int from pg_catalog.pg_settings where name = 'lock_timeout'"
-# the sessions that lock a table, or the views on it, which are dropped and recreated with it
+# The sessions that lock a table, its partitions, or the views on it, which are dropped and recreated with it. Sessions of
+# a database that have no user are autovacuum's: it needs no rights to see that, unlike their `backend_type`.
 _HOLDERS = """
     with recursive relations(oid) as (
         select to_regclass(%s)::oid
@@ -40,13 +49,25 @@ _HOLDERS = """
         join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = relations.oid
             and d.classid = 'pg_catalog.pg_rewrite'::regclass
         join pg_catalog.pg_rewrite r on r.oid = d.objid
+    ), holders as (
+        select l.pid, mode, usename, application_name, xact_start,
+            a.datid is not null and a.usesysid is null as is_autovacuum
+        from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a using (pid)
+        where locktype = 'relation' and granted and l.pid <> pg_backend_pid()
+            and database = (select oid from pg_catalog.pg_database where datname = current_database())
+            and relation in (
+                select oid from relations union all select relid from relations, pg_catalog.pg_partition_tree(oid)
+            )
     )
-    select distinct concat('pid ', pid, ' (', concat_ws(', ', usename, nullif(application_name, ''),
-        'since ' || to_char(xact_start at time zone 'UTC', 'HH24:MI:SS UTC')), ')')
-    from pg_catalog.pg_locks left join pg_catalog.pg_stat_activity using (pid)
-    where locktype = 'relation' and granted and pid <> pg_backend_pid() and relation in (select oid from relations)
-        and database = (select oid from pg_catalog.pg_database where datname = current_database())
-    order by 1 limit 3
+"""
+_TOLD = """
+    select distinct concat('pid ', pid, ' (', concat_ws(', ', case when is_autovacuum then 'autovacuum' else usename end,
+        nullif(application_name, ''), 'since ' || to_char(xact_start at time zone 'UTC', 'HH24:MI:SS UTC')), ')')
+    from holders order by 1 limit 3
+"""
+_VACUUM_MS = """
+    select setting::int from pg_catalog.pg_settings where name = 'deadlock_timeout'
+        and exists (select from holders where is_autovacuum and mode = 'ShareUpdateExclusiveLock')
 """
 
 
@@ -71,12 +92,13 @@ def with_brief_locks(
     assert row
     timeout_s = row[0] / 1000
     patience_s = timeout_s if patience_s is None else patience_s
-    at_once = sql.Literal(min(_ATTEMPT_MS, row[0] or _ATTEMPT_MS))
+    at_once = wait_ms = min(_ATTEMPT_MS, row[0] or _ATTEMPT_MS)
     began = warned = time.monotonic()
+    vacuum_met = -math.inf
     while True:
         try:
             with connection.transaction():
-                connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(at_once))
+                connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(wait_ms))
                 return attempt()
         except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
             now = time.monotonic()
@@ -95,6 +117,10 @@ def with_brief_locks(
                     table.as_string(connection),
                     _holders(connection, table),
                 )
+            wait_ms = at_once
+            if now - vacuum_met >= _VACUUM_EVERY_S and (vacuum_ms := _vacuum_ms(connection, table)):
+                # also if it does not give way, because it prevents a wraparound
+                wait_ms, vacuum_met = vacuum_ms, now
             time.sleep(random.uniform(*_PAUSE_S))  # noqa: S311 - no secret
 
 
@@ -114,5 +140,11 @@ def if_possible(
 
 
 def _holders(connection: Connection, table: sql.Identifier) -> str:
-    rows = connection.execute(_HOLDERS, [table.as_string(connection)]).fetchall()
+    rows = connection.execute(_HOLDERS + _TOLD, [table.as_string(connection)]).fetchall()
     return ", ".join(who for (who,) in rows) or "sessions that no longer lock it"
+
+
+def _vacuum_ms(connection: Connection, table: sql.Identifier) -> int | None:
+    """Return how long to wait until autovacuum gives way; None if it is not in the way, or that would be too long."""
+    row = connection.execute(_HOLDERS + _VACUUM_MS, [table.as_string(connection)]).fetchone()
+    return row[0] + _VACUUM_MORE_MS if row and row[0] <= _VACUUM_MOST_MS - _VACUUM_MORE_MS else None
