@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from tidemark.run import progress
-from tidemark.run.events import Followed
+from tidemark.run.events import BlockDone, Followed, TextLine
 from tidemark.run.outcome import BlockOutcome, RunOutcome
 from tidemark.run.progress import LineProgress
 
@@ -50,3 +50,21 @@ def test_a_follower_says_once_a_minute_how_far_it_is_and_a_terminal_shows_it_at_
     # the next run begins to count again
     follow(0, 7)
     assert shown[-1] == "6,007 changes loaded, 0.3/s, 1.8 s behind the source"
+
+
+def test_a_run_says_each_error_once_and_leaves_out_what_explains_nothing() -> None:
+    why = "public-orders has no column updated_at; correct its replication-key."
+    lines: list[tuple[str, str]] = []
+    view = LineProgress(lambda level, text: lines.append((level, text)))
+    events = [
+        TextLine("Need help fixing this problem? Visit the documentation.", "meltano", "info"),
+        TextLine(f"Reading public-orders failed; the run continues: {why}", "tap-postgres", "warning"),
+        TextLine(why, "tap-postgres", "error"),
+        TextLine("Extractor failed", "meltano", "error"),
+        BlockDone(success=False, error="Extractor failed"),
+    ]
+    view.follow(iter(events), RunOutcome([BlockOutcome("tap-postgres target-postgres")]))
+    assert [text for level, text in lines if level != "debug"] == [
+        f"tap-postgres: Reading public-orders failed; the run continues: {why}",
+        "tap-postgres target-postgres failed: Extractor failed",
+    ]

@@ -78,8 +78,9 @@ SETTINGS = th.PropertiesList(
         examples=[{"public-orders": {"by": "range", "width": 10_000_000}}],
         title="Partitioned tables",
         description="Streams whose new tables are partitioned by a `column` of their key (by default its first), by "
-        'stream, such as `public-orders`: `{"by": "hash", "count": 16}`, or `{"by": "range", "width": 10000000}`, '
-        "with `day`, `week`, `month` or `year` as the width of a time. A table that is there already stays as it is.",
+        'stream, such as `public-orders`: `{"by": "hash", "count": 16}`, 16 by default, or `{"by": "range", "width": '
+        "10000000}`, which needs its width: `day`, `week`, `month` or `year` for a time. A table that is there already "
+        "stays as it is.",
     ),
     th.Property(
         "run_id",

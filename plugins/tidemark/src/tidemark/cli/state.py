@@ -13,7 +13,7 @@ from tidemark.project import sources
 from tidemark.project.directory import Project
 
 state_app = typer.Typer(
-    help="Show how far each stream was read, and whether the warehouse has its rows.", no_args_is_help=True
+    help="Compare how far streams were read with what the warehouse has, or have them read again.", no_args_is_help=True
 )
 console = Console(highlight=False)
 SourceOption = Annotated[str | None, typer.Option("--source", metavar="NAME", help="Only this source; all by default.")]

@@ -116,6 +116,11 @@ class RunOutcome:
         return [f"{block.source}{stream}" for block in self.blocks for stream in block.missing]
 
     @property
+    def failed_streams(self) -> list[str]:
+        """The streams that failed."""
+        return sorted({f"{block.source}{each.stream}" for block in self.blocks for each in block.failures if each.stream})
+
+    @property
     def left_out(self) -> list[str]:
         """The models that were left out, because a source that they stand on was not loaded."""
         return sorted({model for block in self.blocks for model in block.left_out})

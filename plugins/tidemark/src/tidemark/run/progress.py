@@ -26,6 +26,7 @@ _NODE_LEVELS = {"ERROR": "error", "FAIL": "error", "WARN": "warning"}
 _NOISE = re.compile(
     r"Using logging configuration|Environment |Meltano \d|Force option is enabled|Using systemdb|Reading state from|"
     r"Incremental state has been updated|Running catalog discovery|Run completed|METRIC|Skipping parse of env var|"
+    r"Running job with name |Need help fixing this problem|(?:Extractor|Loader|Extractor and loader) failed$|"
     r"(?:tap|target)-\S+ v\d|Reader |Beginning sync of |Reading \S+$|"
     r"(?:\d\d:\d\d:\d\d +)?(?:\d+ of \d+ |Running with dbt|Registered adapter|Found \d|Concurrency: |Done\.|$)"
 )
@@ -61,12 +62,16 @@ class LineProgress:
         """Print a line for each event."""
         said = time.monotonic()
         self._before, follows = self._changes, False
+        # a tap or target tells of a stream's error when it happens, and again of the first one when it ends
+        told: list[str] = []
         for event in events:
             block = outcome.block
             outcome.take(event)
             match event:
                 case TextLine(text, plugin, level) if text.strip() and not text.startswith(_STATELESS):
-                    self._say("debug" if _NOISE.match(text.strip()) else level, f"{plugin}: {text}")
+                    again = level == "error" and any(each.endswith(text.strip()) for each in told)
+                    self._say("debug" if again or _NOISE.match(text.strip()) else level, f"{plugin}: {text}")
+                    told += [text.strip()] if level in {"warning", "error"} else []
                 case NodeDone(index, total, status, what):
                     self._say(_NODE_LEVELS.get(status, "info"), f"dbt: {index} of {total} {status} {what}")
                 case LeftOut(models):

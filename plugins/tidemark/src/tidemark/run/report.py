@@ -33,6 +33,7 @@ class RunReport:
         run_id: identifies the run in Meltano's log, in dbt's and in the warehouse's history.
         error: why it failed: `code`, `transient`, `hint`, and `message` on one line; None if it succeeded.
         streams: rows by stream, each as `read`, `inserted`, `updated`, `deleted`.
+        failed: the streams that failed.
         source_costs: what reading them cost the source, by stream, each by the columns of the history.
         rows_moved: how many rows this run wrote, and any other run since `moved_since`: rows of raw if this run loaded
         something, rows of models if dbt ran. None if the warehouse could not be asked.
@@ -45,6 +46,7 @@ class RunReport:
     run_id: str
     error: dict[str, Any] | None = None
     streams: dict[str, dict[str, int]] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
     source_costs: dict[str, dict[str, Any]] = field(default_factory=dict)
     rows_moved: int | None = 0
     as_of: str | None = None
@@ -63,7 +65,8 @@ class RunReport:
         for stream, rows in sorted(self.streams.items()):
             figures = ", ".join(f"{rows.get(what, 0):,} {word}" for what, word in _WORDS.items())
             cost = source_costs.spoken(self.source_costs.get(stream, {}))
-            yield f"{stream}: {figures}{f'; from the source {cost}' if cost else ''}"
+            failed = "failed; " if stream in self.failed else ""
+            yield f"{stream}: {failed}{figures}{f'; from the source {cost}' if cost else ''}"
         if self.nodes:
             yield f"dbt: {', '.join(f'{count} {what}' for what, count in self.nodes.items())}"
         if self.left_out:
@@ -91,7 +94,8 @@ def report_of(  # noqa: PLR0913 - each argument has a name
     Args:
         schemas: the raw schemas of the sources that the run loads.
     """
-    report = RunReport(run_id, streams={stream: dict(rows) for stream, rows in outcome.rows.items()})
+    streams = {stream: dict(rows) for stream, rows in outcome.rows.items()}
+    report = RunReport(run_id, streams=streams, failed=outcome.failed_streams)
     counts = {
         "passed": sum(block.passed for block in outcome.blocks),
         "warned": sum(block.warned for block in outcome.blocks),
