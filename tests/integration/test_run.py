@@ -89,10 +89,12 @@ def test_the_history_says_why_streams_failed_that_the_target_never_saw(project):
     with project.connect("source") as connection:
         connection.execute("alter table customers rename to clients")
     try:
-        project.run("tidemark", "run", *LOAD, "--run-id", gone)
+        printed = project.run("tidemark", "run", *LOAD, "--run-id", gone).stdout
     finally:
         with project.connect("source") as connection:
             connection.execute("alter table clients rename to customers")
+    assert "public-customers: failed; 0 read" in printed
+    assert "public-products: 0 read" in printed
     assert project.rows("warehouse", f"{runs.format(gone)} order by 1") == [
         ("failed", "table_missing", 1),
         ("succeeded", None, 3),
