@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ("plugins:\n  extractors: []\n  loaders: []\n  extractors: []\n", "line 4, column 3: extractors is there twice"),
+        ("plugins:\n  extractors: []\n  loaders: []\n  extractors: []\n", "line 4, column 3: duplicate key extractors"),
         ("plugins: [a\nb: 1\n", "line 2, column 2: did not find expected ',' or ']'"),
         ("plugins: \x01\n", "control characters are not allowed"),
     ],
@@ -32,6 +32,10 @@ def test_a_file_that_meltano_could_not_read_is_named_with_the_place(tmp_path: Pa
     assert "\n" not in str(raised.value)
 
 
-def test_a_key_that_overrides_one_of_an_anchor_is_no_second_one(tmp_path: Path) -> None:
-    (tmp_path / "meltano.yml").write_text("one: &one {a: 1, b: 2}\ntwo: {<<: *one, a: 3}\n")
-    assert yaml_files.read(Project(tmp_path)).documents[0]["two"] == {"a": 3, "b": 2}
+def test_a_key_that_overrides_one_of_an_anchor_is_no_duplicate(tmp_path: Path) -> None:
+    (tmp_path / "meltano.yml").write_text(
+        "one: &one {a: 1, b: 2}\nx: {deep: {two: &two {<<: *one, a: 3}}}\nthree: {<<: *two, c: 4}\nn: {1: a, '1': b}\n"
+    )
+    (found,) = yaml_files.read(Project(tmp_path)).documents
+    assert found["x"]["deep"]["two"] == {"a": 3, "b": 2}
+    assert found["three"] == {"a": 3, "b": 2, "c": 4}

@@ -109,8 +109,8 @@
 
 {#-
   The model's SELECT for some keys. `offset 0` keeps PostgreSQL from joining it with the keys as a whole. Keys with null parts
-  have branches of their own, because `is not distinct from` uses no index. The keys come in order, and so do their rows: what
-  is looked up and written then lies beside what was last, which took a fifth off a build of 250,000 keys, and a fifth of its WAL.
+  have branches of their own, because `is not distinct from` uses no index. The keys are in order, because
+  neighbours share pages: this made a build of 250,000 keys a fifth faster, with a fifth less WAL.
 -#}
 {% macro rows_by_key(model_, keys) -%}
     {%- set nullable = model_.build_by | select('in', model_.null_keys) | list -%}

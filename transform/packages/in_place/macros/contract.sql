@@ -126,9 +126,10 @@
 
 {#-
   Drops the constraints of an empty table that need an index; returns their `name` and `definition`. Those whose index has a
-  fillfactor or a tablespace stay, because a constraint's definition does not show them.
+  fillfactor or a tablespace stay, because a constraint's definition does not show them; and so do all of a table with foreign
+  keys (which a constraint of type custom can be), because these may depend on them.
 -#}
-{% macro take_index_constraints(model_) %}
+{% macro drop_index_constraints(model_) %}
     {%- set query -%}
         select conname::text, pg_get_constraintdef(pg_constraint.oid)
         from pg_catalog.pg_constraint
@@ -138,28 +139,31 @@
             and contype in ('p', 'u', 'x')
             and reloptions is null
             and reltablespace = 0
+            and not exists (select from pg_catalog.pg_constraint where conrelid = '{{ model_.relation }}'::regclass and contype = 'f')
         order by pg_constraint.oid
     {%- endset -%}
-    {%- set taken = [] -%}
+    {%- set dropped = [] -%}
     {%- for row in run_query(query) -%}
-        {%- do taken.append({'name': row[0], 'definition': row[1]}) -%}
+        {%- do dropped.append({'name': row[0], 'definition': row[1]}) -%}
     {%- endfor -%}
-    {%- if taken -%}
-        {% call statement('take constraints') %}
+    {%- if dropped -%}
+        {% call statement('drop constraints') %}
             alter table {{ model_.relation }}
-            {% for each in taken %} drop constraint {{ adapter.quote(each.name) }}{{ ', ' if not loop.last }}{% endfor %}
+            {% for each in dropped %} drop constraint {{ adapter.quote(each.name) }}{{ ', ' if not loop.last }}{% endfor %}
         {% endcall %}
     {%- endif -%}
-    {{ return(taken) }}
+    {{ return(dropped) }}
 {% endmacro %}
 
 
-{#- Adds what take_index_constraints() took. -#}
-{% macro add_index_constraints(model_, taken) %}
-    {%- if taken -%}
+{#- Adds what drop_index_constraints() dropped. -#}
+{% macro add_index_constraints(model_, dropped) %}
+    {%- if dropped -%}
         {% call statement('add constraints') %}
+            -- a table with pending checks of a deferred constraint can't be altered
+            set constraints all immediate;
             alter table {{ model_.relation }}
-            {% for each in taken %} add constraint {{ adapter.quote(each.name) }} {{ each.definition }}{{ ', ' if not loop.last }}{% endfor %}
+            {% for each in dropped %} add constraint {{ adapter.quote(each.name) }} {{ each.definition }}{{ ', ' if not loop.last }}{% endfor %}
         {% endcall %}
     {%- endif -%}
 {% endmacro %}

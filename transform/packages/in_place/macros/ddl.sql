@@ -4,12 +4,13 @@
   alike are built at once and PostgreSQL chose the same index name for both: the next attempt gets another name.
 
   Autovacuum gives way only to a session that has waited for deadlock_timeout, a second by default, and holds a large table's
-  lock for minutes. If it is in the way, every tenth attempt waits for so long.
+  lock for minutes. If it alone is in the way, one of ten attempts waits for so long.
 
   Arguments:
-    relation: the table that the statements lock, for the error.
+    relation: the table that the statements lock.
+    blocks_readers: whether they need a lock that conflicts with readers, and not only one that conflicts with writers.
 -#}
-{% macro run_ddl(name, ddl, declare='', relation=this) %}
+{% macro run_ddl(name, ddl, declare='', relation=this, blocks_readers=true) %}
     {%- set tag = in_place.dollar_tag(ddl) -%}
     {%- do in_place.memory().columns.clear() -%}
     {% call statement('in place ' ~ name) %}
@@ -18,6 +19,7 @@
             attempt integer := 0;
             violated text;
             patience text;
+            waited_at integer := -10;
             {{ declare }}
         begin
             loop
@@ -34,13 +36,16 @@
                     attempt := attempt + 1;
                     -- a transaction sees other sessions as they were when it first looked
                     perform pg_stat_clear_snapshot();
-                    patience := case when attempt % 10 = 1 then ({{ in_place.until_autovacuum_gives_way(relation) }}) end;
+                    patience := null;
+                    if attempt >= waited_at + 10 then
+                        patience := ({{ in_place.until_autovacuum_gives_way(relation, blocks_readers) }});
+                        waited_at := case when patience is null then waited_at else attempt end;
+                    end if;
                     if attempt >= {{ var("in_place_lock_attempts", 120) }} then
                         raise exception '% could not be altered: other sessions held a lock on it in each of % attempts: %',
                             '{{ relation }}', attempt, coalesce((
-                                select string_agg(distinct concat('pid ', pid, ' (', coalesce(usename, 'autovacuum'), ')'), ', ')
-                                from pg_catalog.pg_locks inner join pg_catalog.pg_stat_activity using (pid)
-                                where relation = to_regclass('{{ relation }}') and granted and pid <> pg_backend_pid()
+                                select string_agg(distinct concat('pid ', pid, ' (', case when is_autovacuum then 'autovacuum' else usename end, ')'), ', ')
+                                from ({{ in_place.lock_holders(relation) }}) as holders
                             ), 'they have ended since') using errcode = 'lock_not_available',
                             hint = 'Wait for these sessions or end them (pg_terminate_backend), then run this again.';
                     end if;
@@ -54,27 +59,45 @@
 
 
 {#-
-  A query for the lock_timeout with which autovacuum gives way; null if it does not lock the table or its partitions, or if that
-  would take longer than 2.5 seconds. Sessions of a database that have no user are autovacuum's.
+  A query for the lock_timeout with which autovacuum gives way; null if it is not in the way, if others are too, for whom waiting
+  would be in vain, or if it would take longer than 2.5 seconds.
 -#}
-{% macro until_autovacuum_gives_way(relation) -%}
-    select setting::int + 500
+{% macro until_autovacuum_gives_way(relation, blocks_readers) -%}
+    select setting::integer + 500
     from pg_catalog.pg_settings
     where
         name = 'deadlock_timeout'
-        and setting::int <= 2500
-        and exists (
-            select
-            from pg_catalog.pg_locks
-            inner join pg_catalog.pg_stat_activity using (pid)
-            where
-                granted
-                and mode = 'ShareUpdateExclusiveLock'
-                and usesysid is null
-                and datname = current_database()
-                and relation in (
-                    select to_regclass('{{ relation }}') union all select relid from pg_partition_tree(to_regclass('{{ relation }}'))
-                )
+        and setting::integer <= 2500
+        and (
+            select bool_and(is_autovacuum) from ({{ in_place.lock_holders(relation) }}) as holders
+            {%- if not blocks_readers %} where mode not in ('AccessShareLock', 'RowShareLock'){% endif %}
+        )
+{%- endmacro %}
+
+
+{#-
+  A query for the other sessions that hold a lock on a table, its partitions or their TOAST tables. Sessions without a user are
+  autovacuum's.
+-#}
+{% macro lock_holders(relation) -%}
+    select pid, mode, usename, usesysid is null as is_autovacuum
+    from pg_catalog.pg_locks
+    inner join pg_catalog.pg_stat_activity using (pid)
+    where
+        locktype = 'relation'
+        and granted
+        and pid <> pg_backend_pid()
+        and database = (select oid from pg_catalog.pg_database where datname = current_database())
+        and relation in (
+            with tables as (
+                select to_regclass('{{ relation }}')::oid as oid
+                union
+                select relid from pg_catalog.pg_partition_tree(to_regclass('{{ relation }}'))
+            )
+
+            select oid from tables
+            union all
+            select reltoastrelid from pg_catalog.pg_class inner join tables using (oid)
         )
 {%- endmacro %}
 

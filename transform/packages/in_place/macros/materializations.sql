@@ -37,6 +37,8 @@
     {%- set begun = modules.datetime.datetime.now() -%}
     {%- set columns = in_place.stage_rows(model_, complete, prepared) -%}
     {%- set seconds = in_place.seconds_since(begun) -%}
+    {#- keys of the stage are unique, but a contract's type may round them -#}
+    {%- set are_unique = not config.get('contract').enforced -%}
 
     {%- if there -%}
         {#- 2: alter the table's shape and commit, so that its lock is short and does not cover building an index -#}
@@ -77,14 +79,14 @@
             {%- endif -%}
             {%- set written = in_place.fill_table(model_, columns) -%}
             {%- do written.update({'deleted': deleted}) -%}
-            {{ in_place.create_missing_indexes(model_, filled=true) }}
+            {{ in_place.create_missing_indexes(model_, are_unique=are_unique) }}
         {%- endif -%}
     {%- else -%}
         {{ in_place.refuse_other_columns(model_, columns) }}
-        {%- set later = in_place.create_table(model_, columns) -%}
+        {%- set dropped = in_place.create_table(model_, columns) -%}
         {%- set written = in_place.fill_table(model_, columns) -%}
-        {{ in_place.add_index_constraints(model_, later) }}
-        {{ in_place.create_missing_indexes(model_, filled=true) }}
+        {{ in_place.add_index_constraints(model_, dropped) }}
+        {{ in_place.create_missing_indexes(model_, are_unique=are_unique) }}
     {%- endif -%}
     {%- set keys = in_place.key_count(model_, complete) if by_key else none -%}
     {%- set due = in_place.record_build(model_.relation, horizon, written, complete, keys, seconds if there else none, prepared.definition if by_key else none) -%}

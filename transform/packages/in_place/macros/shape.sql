@@ -1,8 +1,8 @@
 {#-
   Creates the empty table, with the contract's types and constraints if the model has one.
 
-  Returns the constraints that need an index, for in_place.add_index_constraints() once the table has its rows: an index
-  that is built at the end takes a fraction of the time and of the WAL of one that each row is inserted into.
+  Returns the dropped constraints that need an index, for in_place.add_index_constraints() once the table has its rows: an
+  index that is built at the end takes a fraction of the time and of the WAL of one that each row is inserted into.
 -#}
 {% macro create_table(model_, columns) %}
     {%- set partitions -%}
@@ -22,11 +22,11 @@
         {{ partitions }};
     {% endcall %}
     {%- do in_place.memory().columns.clear() -%}
-    {%- set later = in_place.take_index_constraints(model_) if config.get('contract').enforced else [] -%}
     {%- if model_.partition_by -%}
         {{ in_place.create_partitions(model_) }}
     {%- endif -%}
-    {{ return(later) }}
+    {#- last: to create a partition, rows are deleted from the default one, which a publication allows only with its key -#}
+    {{ return(in_place.drop_index_constraints(model_) if config.get('contract').enforced else []) }}
 {% endmacro %}
 
 
@@ -307,9 +307,9 @@
   Creates the missing indexes of `indexes` and `partial_indexes`, and a unique one on the key.
 
   Arguments:
-    filled: whether this transaction filled the table from the stage, whose keys are unique.
+    are_unique: whether the keys are known to be unique.
 -#}
-{% macro create_missing_indexes(model_, filled=false) %}
+{% macro create_missing_indexes(model_, are_unique=false) %}
     {%- set query -%}
         select json_build_object(
             'unique_indexes', {{ in_place.unique_indexes_as_json(model_) }},
@@ -318,12 +318,12 @@
     {%- endset -%}
     {%- for missing in in_place.missing_indexes(model_, fromjson(in_place.single_value(query))) -%}
         {%- set index = missing.index -%}
-        {%- if not filled and index == in_place.key_index(model_) -%}{{ in_place.refuse_duplicates(model_) }}{%- endif -%}
+        {%- if not are_unique and index == in_place.key_index(model_) -%}{{ in_place.refuse_duplicates(model_) }}{%- endif -%}
         {%- set ddl -%}
             create {{ 'unique ' if index.get('unique') }}index {{ adapter.quote(missing.name) }}
             on {{ in_place.index_definition(model_, index) }}{{ ' nulls not distinct' if index.get('unique') and index.get('null_keys') }};
         {%- endset -%}
-        {{ in_place.run_ddl('index ' ~ loop.index, ddl) }}
+        {{ in_place.run_ddl('index ' ~ loop.index, ddl, blocks_readers=false) }}
     {%- endfor -%}
 {% endmacro %}
 

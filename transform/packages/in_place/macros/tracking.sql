@@ -34,7 +34,7 @@
                     {{ table.oid }}::regclass, {{ in_place.text_array(table.columns) }}, interval '{{ in_place.days_of_changes() }} days'
                 );
             {%- endset -%}
-            {{ in_place.run_ddl('track changes', ddl, relation=table.relation) }}
+            {{ in_place.run_ddl('track changes', ddl, relation=table.relation, blocks_readers=false) }}
             {{ in_place.commit_and_begin() }}
         {%- endif -%}
     {%- endfor -%}

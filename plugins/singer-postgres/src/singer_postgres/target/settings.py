@@ -102,7 +102,7 @@ SETTINGS = th.PropertiesList(
         default=60,
         title="Lock timeout",
         description="Seconds to wait for a lock before giving up; 0 means forever. A lock that makes readers wait in "
-        "turn (to alter a table) is tried for half a second at a time, so that readers can pass; if autovacuum holds it, "
-        "now and then for as long as autovacuum takes to give way (the server's deadlock_timeout).",
+        "turn (to alter a table) is tried for half a second at a time, so that readers can pass; if autovacuum alone "
+        "holds it, now and then for as long as it takes to give way (the server's deadlock_timeout, up to 2.5 seconds).",
     ),
 ).to_dict()

@@ -114,26 +114,28 @@ def _parsed(content: bytes) -> dict[str, Any]:
 
     try:
         found = yaml.load(content, Loader=_loader())  # noqa: S506 - a safe one
-    except yaml.MarkedYAMLError as error:
-        at = error.problem_mark
-        raise ValueError(f"line {at.line + 1}, column {at.column + 1}: {error.problem}" if at else str(error)) from None
     except yaml.YAMLError as error:
-        raise ValueError(one_line(error)) from None
+        at = getattr(error, "problem_mark", None)
+        said = f"line {at.line + 1}, column {at.column + 1}: {error.problem}" if at else error
+        raise ValueError(one_line(said)) from None
     return found if isinstance(found, dict) else {}
 
 
 @functools.cache
 def _loader() -> Any:
-    """Return a loader that refuses a key that is there twice, as Meltano's does, whose error is long."""
+    """Return a loader that refuses duplicate keys, as Meltano does, but with a short error."""
     import yaml  # noqa: PLC0415
 
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - as PyYAML has it
-            seen: set[str] = set()
-            for key, _ in node.value:
-                if isinstance(key.value, str) and key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
-                seen |= {key.value} if isinstance(key.value, str) else set()
-            return super().construct_mapping(node, deep)
+        def flatten_mapping(self, node: Any) -> None:
+            # once: this puts the keys of merged mappings before those of the node
+            if not hasattr(node, "is_checked"):
+                node.is_checked = True
+                seen: set[tuple[str, str]] = set()
+                for key, _ in node.value:
+                    if isinstance(key.value, str) and (key.tag, key.value) in seen:
+                        raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value}", key.start_mark)
+                    seen.add((key.tag, str(key.value)))
+            super().flatten_mapping(node)
 
     return Loader

@@ -67,6 +67,11 @@ class BlockOutcome:
         first = self.names.split()[0]
         return first if first.startswith("tap-") else None
 
+    @property
+    def failed_streams(self) -> set[str]:
+        """The streams that failed, as far as its errors tell."""
+        return {f"{self.source}{failure.stream}" for failure in self.failures if failure.stream}
+
     def take(self, event: Event) -> None:
         """Add an event of this block."""
         match event:
@@ -118,7 +123,7 @@ class RunOutcome:
     @property
     def failed_streams(self) -> list[str]:
         """The streams that failed."""
-        return sorted({f"{block.source}{each.stream}" for block in self.blocks for each in block.failures if each.stream})
+        return sorted(stream for block in self.blocks for stream in block.failed_streams)
 
     @property
     def left_out(self) -> list[str]:
@@ -170,7 +175,7 @@ class RunOutcome:
 
     def loaded(self, block: BlockOutcome) -> dict[str, Counter[str]]:
         """Return the rows of each stream of a block that was loaded, as far as its errors tell."""
-        failed = {f"{block.source}{failure.stream}" for failure in block.failures if failure.stream}
+        failed = block.failed_streams
         if block.success is False and not failed:
             # the run ended, and nothing says how far each stream was
             return {}

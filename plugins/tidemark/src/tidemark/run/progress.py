@@ -62,16 +62,16 @@ class LineProgress:
         """Print a line for each event."""
         said = time.monotonic()
         self._before, follows = self._changes, False
-        # a tap or target tells of a stream's error when it happens, and again of the first one when it ends
-        told: list[str] = []
+        # a tap or target warns of a stream's error when it happens, and ends with the first one
+        warned: list[str] = []
         for event in events:
             block = outcome.block
             outcome.take(event)
             match event:
                 case TextLine(text, plugin, level) if text.strip() and not text.startswith(_STATELESS):
-                    again = level == "error" and any(each.endswith(text.strip()) for each in told)
+                    again = level == "error" and any(each.endswith(f": {text.strip()}") for each in warned)
                     self._say("debug" if again or _NOISE.match(text.strip()) else level, f"{plugin}: {text}")
-                    told += [text.strip()] if level in {"warning", "error"} else []
+                    warned += [text.strip()] if level == "warning" and plugin.startswith(("tap-", "target-")) else []
                 case NodeDone(index, total, status, what):
                     self._say(_NODE_LEVELS.get(status, "info"), f"dbt: {index} of {total} {status} {what}")
                 case LeftOut(models):

@@ -4,7 +4,8 @@ A session that waits for a table's lock makes all later sessions wait too. So ea
 rolls back with all its locks, and lets the others pass before the next attempt.
 
 Autovacuum gives way only to sessions that have waited for `deadlock_timeout`, a second by default, and it holds a large
-table's lock for minutes, most of all after a first load. If it is in the way, an attempt now and then waits for so long.
+table's lock for minutes, most of all after a first load. If it alone is in the way, one attempt in ten seconds waits
+half a second longer than that. A vacuum that prevents a wraparound gives way to nobody.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ _NO_TRANSACTION = 0
 _ATTEMPT_MS = 500
 _PAUSE_S = (0.2, 0.5)
 _TELL_EVERY_S = 30.0
-# how often an attempt waits until autovacuum gives way, how much longer than it takes that, and the longest such wait
-_VACUUM_EVERY_S = 10.0
-_VACUUM_MORE_MS = 500
-_VACUUM_MOST_MS = 3_000
+# how often an attempt waits for autovacuum to give way, what is added to deadlock_timeout, and the longest such wait
+_AUTOVACUUM_INTERVAL_S = 10.0
+_AUTOVACUUM_MARGIN_MS = 500
+_AUTOVACUUM_LIMIT_MS = 3_000
 # for work that the next run can do as well
 _BRIEFLY_S = 5.0
 _TIMEOUT = "select setting::int from pg_catalog.pg_settings where name = 'lock_timeout'"
-# The sessions that lock a table, its partitions, or the views on it, which are dropped and recreated with it. Sessions of
-# a database that have no user are autovacuum's: it needs no rights to see that, unlike their `backend_type`.
+# The sessions that lock a table, its partitions, their TOAST tables, or the views on it, which are dropped and created
+# again with it. Sessions of a database without a user are autovacuum's: all roles may see that, and not `backend_type`.
 _HOLDERS = """
     with recursive relations(oid) as (
         select to_regclass(%s)::oid
@@ -49,6 +50,8 @@ _HOLDERS = """
         join pg_catalog.pg_depend d on d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = relations.oid
             and d.classid = 'pg_catalog.pg_rewrite'::regclass
         join pg_catalog.pg_rewrite r on r.oid = d.objid
+    ), locked(oid) as (
+        select oid from relations union select relid from relations, pg_catalog.pg_partition_tree(oid)
     ), holders as (
         select l.pid, mode, usename, application_name, xact_start,
             a.datid is not null and a.usesysid is null as is_autovacuum
@@ -56,18 +59,20 @@ _HOLDERS = """
         where locktype = 'relation' and granted and l.pid <> pg_backend_pid()
             and database = (select oid from pg_catalog.pg_database where datname = current_database())
             and relation in (
-                select oid from relations union all select relid from relations, pg_catalog.pg_partition_tree(oid)
+                select oid from locked
+                union all select reltoastrelid from pg_catalog.pg_class join locked using (oid)
             )
     )
 """
-_TOLD = """
-    select distinct concat('pid ', pid, ' (', concat_ws(', ', case when is_autovacuum then 'autovacuum' else usename end,
-        nullif(application_name, ''), 'since ' || to_char(xact_start at time zone 'UTC', 'HH24:MI:SS UTC')), ')')
+_HOLDER_NAMES = """
+    select distinct concat('pid ', pid, ' (', concat_ws(', ',
+        case when is_autovacuum then 'autovacuum' else usename end, nullif(application_name, ''),
+        'since ' || to_char(xact_start at time zone 'UTC', 'HH24:MI:SS UTC')), ')')
     from holders order by 1 limit 3
 """
-_VACUUM_MS = """
+_AUTOVACUUM_MS = """
     select setting::int from pg_catalog.pg_settings where name = 'deadlock_timeout'
-        and exists (select from holders where is_autovacuum and mode = 'ShareUpdateExclusiveLock')
+        and (select bool_and(is_autovacuum) from holders)
 """
 
 
@@ -92,9 +97,9 @@ def with_brief_locks(
     assert row
     timeout_s = row[0] / 1000
     patience_s = timeout_s if patience_s is None else patience_s
-    at_once = wait_ms = min(_ATTEMPT_MS, row[0] or _ATTEMPT_MS)
+    brief_ms = wait_ms = min(_ATTEMPT_MS, row[0] or _ATTEMPT_MS)
     began = warned = time.monotonic()
-    vacuum_met = -math.inf
+    waited_for_autovacuum_at = -math.inf
     while True:
         try:
             with connection.transaction():
@@ -117,10 +122,11 @@ def with_brief_locks(
                     table.as_string(connection),
                     _holders(connection, table),
                 )
-            wait_ms = at_once
-            if now - vacuum_met >= _VACUUM_EVERY_S and (vacuum_ms := _vacuum_ms(connection, table)):
-                # also if it does not give way, because it prevents a wraparound
-                wait_ms, vacuum_met = vacuum_ms, now
+            wait_ms = brief_ms
+            if now - waited_for_autovacuum_at >= _AUTOVACUUM_INTERVAL_S:
+                autovacuum_ms = _autovacuum_ms(connection, table)
+                if autovacuum_ms and (not patience_s or autovacuum_ms <= patience_s * 1000):
+                    wait_ms, waited_for_autovacuum_at = autovacuum_ms, now
             time.sleep(random.uniform(*_PAUSE_S))  # noqa: S311 - no secret
 
 
@@ -140,11 +146,12 @@ def if_possible(
 
 
 def _holders(connection: Connection, table: sql.Identifier) -> str:
-    rows = connection.execute(_HOLDERS + _TOLD, [table.as_string(connection)]).fetchall()
+    rows = connection.execute(_HOLDERS + _HOLDER_NAMES, [table.as_string(connection)]).fetchall()
     return ", ".join(who for (who,) in rows) or "sessions that no longer lock it"
 
 
-def _vacuum_ms(connection: Connection, table: sql.Identifier) -> int | None:
-    """Return how long to wait until autovacuum gives way; None if it is not in the way, or that would be too long."""
-    row = connection.execute(_HOLDERS + _VACUUM_MS, [table.as_string(connection)]).fetchone()
-    return row[0] + _VACUUM_MORE_MS if row and row[0] <= _VACUUM_MOST_MS - _VACUUM_MORE_MS else None
+def _autovacuum_ms(connection: Connection, table: sql.Identifier) -> int | None:
+    """Return how long to wait for autovacuum to give way; None if others are in the way, or that would be too long."""
+    row = connection.execute(_HOLDERS + _AUTOVACUUM_MS, [table.as_string(connection)]).fetchone()
+    wait_ms = row[0] + _AUTOVACUUM_MARGIN_MS if row else None
+    return wait_ms if wait_ms and wait_ms <= _AUTOVACUUM_LIMIT_MS else None
