@@ -1,4 +1,4 @@
-"""Keeps autovacuum at a table for longer than a test lasts, as it is at a table of millions of rows after its first load."""
+"""Keeps autovacuum at a table for longer than a test lasts, as it is at a table of millions of rows."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ _HEAD = """\
 
 Every setting can go under `config` of the plugin's YAML; other names are refused. Most have a variable too, for `.env`
 or the environment, which takes precedence: the plugin's name and the setting's name in capitals, so that `max_parallel`
-of `tap-postgres` is `TAP_POSTGRES_MAX_PARALLEL`. Objects and arrays are JSON there, and Meltano takes numbers only without
-decimals from a variable. These are the settings in the plugin's lock file (`plugins/extractors/`, `plugins/loaders/`):
+of `tap-postgres` is `TAP_POSTGRES_MAX_PARALLEL`. Objects and arrays are JSON there, and Meltano takes only whole
+numbers from variables. These are the settings in the plugin's lock file (`plugins/extractors/`, `plugins/loaders/`):
 Tidemark's own, those of the connection, and those that have a default of this project there, in place of the plugin's
 default below. `.venv/bin/meltano config list tap-postgres` shows the values that a run gets, and where each comes from.
 

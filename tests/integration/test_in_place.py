@@ -70,10 +70,12 @@ def test_a_wrong_type_a_second_key_and_a_stray_column_are_refused_before_anythin
 def test_a_first_build_makes_keys_from_the_finished_rows_with_all_that_the_contract_says_of_them(project):
     more = (
         "    columns:\n",
-        "    constraints:\n"
-        "      - {type: unique, expression: 'nulls not distinct', columns: [date_day]}\n"
-        "      - {type: custom, expression: 'unique (year, date_day) with (fillfactor = 50)'}\n"
-        "    columns:\n",
+        (
+            "    constraints:\n"
+            "      - {type: unique, expression: 'nulls not distinct', columns: [date_day]}\n"
+            "      - {type: custom, expression: 'unique (year, date_day) with (fillfactor = 50)'}\n"
+            "    columns:\n"
+        ),
     )
     shuffled = ("select * from final\n", "select * from final order by md5(date_day::text)\n")
     with (
@@ -240,7 +242,7 @@ def test_autovacuum_of_a_large_table_gives_way_to_a_build_that_alters_it(project
         autovacuum.at_work(lambda: project.connect("warehouse"), "marts.dim_dates"),
     ):
         project.build("--select", "dim_dates", "--vars", '{"in_place_lock_attempts": 2}')
-    indexed = "select count(*) from pg_indexes where tablename = 'dim_dates' and schemaname = 'marts' and indexdef ~ 'year'"
+    indexed = "select count(*) from pg_indexes where schemaname || tablename = 'martsdim_dates' and indexdef ~ 'year'"
     assert project.rows("warehouse", indexed) == [(1,)]
 
 

@@ -103,6 +103,6 @@ SETTINGS = th.PropertiesList(
         title="Lock timeout",
         description="Seconds to wait for a lock before giving up; 0 means forever. A lock that makes readers wait in "
         "turn (to alter a table) is tried for half a second at a time, so that readers can pass; if autovacuum alone "
-        "holds it, now and then for as long as it takes to give way (the server's deadlock_timeout, up to 2.5 seconds).",
+        "holds it, now and then as long as it takes to give way (the server's deadlock_timeout, up to 2.5 seconds).",
     ),
 ).to_dict()

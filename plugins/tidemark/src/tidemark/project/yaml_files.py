@@ -114,10 +114,13 @@ def _parsed(content: bytes) -> dict[str, Any]:
 
     try:
         found = yaml.load(content, Loader=_loader())  # noqa: S506 - a safe one
+    except yaml.MarkedYAMLError as error:
+        at = error.problem_mark
+        raise ValueError(
+            f"line {at.line + 1}, column {at.column + 1}: {error.problem}" if at else one_line(error)
+        ) from None
     except yaml.YAMLError as error:
-        at = getattr(error, "problem_mark", None)
-        said = f"line {at.line + 1}, column {at.column + 1}: {error.problem}" if at else error
-        raise ValueError(one_line(said)) from None
+        raise ValueError(one_line(error)) from None
     return found if isinstance(found, dict) else {}
 
 
@@ -134,7 +137,8 @@ def _loader() -> Any:
                 seen: set[tuple[str, str]] = set()
                 for key, _ in node.value:
                     if isinstance(key.value, str) and (key.tag, key.value) in seen:
-                        raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value}", key.start_mark)
+                        said = f"duplicate key {key.value}"
+                        raise yaml.constructor.ConstructorError(None, None, said, key.start_mark)
                     seen.add((key.tag, str(key.value)))
             super().flatten_mapping(node)
 
