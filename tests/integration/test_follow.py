@@ -77,7 +77,7 @@ def test_ctrl_c_ends_a_follower_as_sigterm_does_and_status_knows_that_one_which_
 
     def made(number: int) -> Any:
         # as in a terminal, whose Ctrl-C goes to make and all below it
-        process = project.start("-o", "setup", "follow", program=str(shutil.which("make")))
+        process = project.start("--no-print-directory", "-o", "setup", "follow", program=str(shutil.which("make")))
         change(project, number)
         return process
 

@@ -62,11 +62,13 @@ class RunReport:
 
     def lines(self) -> Iterator[str]:
         """Yield the report as lines of text."""
-        for stream, rows in sorted(self.streams.items()):
-            figures = ", ".join(f"{rows.get(what, 0):,} {word}" for what, word in _WORDS.items())
-            cost = source_costs.spoken(self.source_costs.get(stream, {}))
-            failed = "failed; " if stream in self.failed else ""
-            yield f"{stream}: {failed}{figures}{f'; from the source {cost}' if cost else ''}"
+        for stream in sorted({*self.streams, *self.failed}):
+            parts = ["failed"] if stream in self.failed else []
+            if (rows := self.streams.get(stream)) is not None:
+                parts.append(", ".join(f"{rows.get(what, 0):,} {word}" for what, word in _WORDS.items()))
+            if cost := source_costs.spoken(self.source_costs.get(stream, {})):
+                parts.append(f"from the source {cost}")
+            yield f"{stream}: {'; '.join(parts)}"
         if self.nodes:
             yield f"dbt: {', '.join(f'{count} {what}' for what, count in self.nodes.items())}"
         if self.left_out:
