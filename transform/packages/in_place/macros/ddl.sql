@@ -59,8 +59,8 @@
 
 
 {#-
-  A query for the lock_timeout with which autovacuum gives way; null if it is not in the way, if others are too, for whom waiting
-  would be in vain, or if it would take longer than 2.5 seconds.
+  A query for the lock_timeout with which autovacuum gives way. The result is null unless autovacuum alone holds the locks: other
+  sessions would not give way. It is also null if deadlock_timeout is longer than 2.5 seconds.
 -#}
 {% macro until_autovacuum_gives_way(relation, blocks_readers) -%}
     select setting::integer + 500

@@ -69,7 +69,7 @@ def share(ranges: Iterable[tuple[Leaf, BlockRange]], leaves: Sequence[Leaf]) -> 
     """Return how much of `leaves` lies in `ranges`, from 0 to 1; 1 if they are empty."""
     bytes_ = 0.0
     for leaf, (_, first, after) in ranges:
-        end = leaf.blocks if after is None else min(after, leaf.blocks)
+        end = min(after or leaf.blocks, leaf.blocks)
         bytes_ += leaf.bytes * max(0, end - first) / max(leaf.blocks, 1)
     return bytes_ / total if (total := sum(leaf.bytes for leaf in leaves)) else 1.0
 
