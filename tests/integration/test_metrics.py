@@ -12,6 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from singer_postgres.core import advisory_locks
 from singer_postgres.core.warehouse.slot_table import SlotTable
+from tests import advisory
 from tests.integration.conftest import free_port, make_checkout
 from tidemark.metrics import catalogue
 from tidemark.metrics.schedules import longest_interval
@@ -104,8 +105,8 @@ def test_every_metric_of_the_reference_is_exported_after_real_runs(project):
         ((readable,),) = connection.execute(READABLE).fetchall()
         assert readable == 0
     with exporter(project) as url:
-        with project.connect("warehouse") as connection:
-            connection.execute("select pg_advisory_lock(%s)", [advisory_locks.key("tidemark load", "raw", "customers")])
+        loads = advisory_locks.key("tidemark load", "raw", "customers")
+        with project.connect("warehouse") as connection, advisory.held(connection, loads):
             found = scrape(url)
         # the run was killed, and its lock is free
         assert ("tidemark_stream_running_rows", "postgres", "public-customers") not in scrape(url)
@@ -142,9 +143,7 @@ def test_every_metric_of_the_reference_is_exported_after_real_runs(project):
 def test_a_held_lock_is_seen_by_the_next_scrape(project):
     keys = [advisory_locks.key("tidemark load", "raw", "orders"), advisory_locks.key("tidemark transform", "marts")]
     with exporter(project) as url:
-        with project.connect("warehouse") as connection:
-            for key in keys:
-                connection.execute("select pg_advisory_lock(%s)", [key])
+        with project.connect("warehouse") as connection, advisory.held(connection, *keys):
             found = scrape(url)
         assert found["tidemark_stream_locked", "postgres", "public-orders"] == 1
         assert found["tidemark_stream_locked", "postgres", "public-customers"] == 0

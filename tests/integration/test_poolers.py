@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from singer_postgres.core import advisory_locks
+from tests import advisory
 from tests.conftest import REPOSITORY
 from tests.integration import pgbouncer
 from tests.integration.conftest import make_checkout
@@ -175,9 +176,8 @@ def test_records_are_committed_under_the_lock_of_a_session_that_a_pool_keeps(pro
 
 def test_two_runs_through_a_session_pool_exclude_each_other(project, sessions):
     port = int(sessions["TARGET_POSTGRES_PORT"])
-    key = int.from_bytes(hashlib.sha256(b"tidemark transform\0marts").digest()[:8], signed=True)
-    with pgbouncer.connect(project, port, "tidemark_transformer", "warehouse") as other:
-        other.execute("select pg_advisory_lock(%s)", [key])
+    key = advisory_locks.key("tidemark transform", "marts")
+    with pgbouncer.connect(project, port, "tidemark_transformer", "warehouse") as other, advisory.held(other, key):
         done = project.dbt("build", env=sessions)
         assert done.returncode == os.EX_TEMPFAIL
         assert "Another run is building the models" in done.stdout

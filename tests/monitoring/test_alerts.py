@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from singer_postgres.core import advisory_locks
+from tests import advisory
 from tests.integration.backups import copy, newest
 from tests.integration.conftest import make_checkout
 from tests.monitoring.alerting import EXPORTER, wait_for, wanted, watching
@@ -36,8 +37,7 @@ def watched(tmp_path_factory) -> Iterator[Monitoring]:
 
 @pytest.mark.monitoring
 def test_a_fault_is_one_message_with_its_section_and_outlasts_the_exporter(watched):
-    with watched.project.connect("warehouse") as connection:
-        connection.execute("select pg_advisory_lock(%s)", [BUILDS])
+    with watched.project.connect("warehouse") as connection, advisory.held(connection, BUILDS):
         message = watched.says("BuildLocked", "A session has held the lock of dbt's builds")
         assert "What to do: https://example.com/runbook.md#busy" in message.text
         watched.kill("tidemark")

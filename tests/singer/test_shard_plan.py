@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from singer_postgres.core.warehouse.shard_plan import ShardPlan
+from tests import advisory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,8 +44,7 @@ def test_a_shard_that_missed_a_round_or_still_runs_keeps_the_plan(take, pipe):
     # the other had no turn: the streams that it has would be loaded by nobody
     assert take(1, "2", a=5, b=9) == {"a"}
     assert take(2, "2", a=5, b=9) == {"b"}
-    with pipe.warehouse() as running:
-        running.execute("select pg_advisory_lock(%s)", [PLAN.lock_key(2)])
+    with pipe.warehouse() as running, advisory.held(running, PLAN.lock_key(2)):
         assert take(1, "3", a=5, b=9) == {"a"}
     # with another plan, nobody would load its stream in this round
     assert take(2, "3", a=5, b=9) == {"b"}
