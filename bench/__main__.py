@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from rich.console import Console
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 
 from bench import data, plot, report
 from bench.measure import CommandFailedError, Measured

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 _DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 

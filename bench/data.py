@@ -14,7 +14,7 @@ from bench.venvs import venv
 
 if TYPE_CHECKING:
     import psycopg
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 _TPCH = """
 create table region (r_regionkey int primary key, r_name text, r_comment text);

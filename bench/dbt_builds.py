@@ -14,7 +14,7 @@ from tests import programs
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 # what dbt also reports, such as hooks, is part of the whole
 _BUILT = ("model", "snapshot", "seed")

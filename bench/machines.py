@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from rich.console import Console
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import Checkout, make_checkout
+from tests.integration.stages import make_checkout
 
 from bench.report import DIRECTORY
 from bench.startup import programs_cpu_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from tests.integration.checkout import Checkout
 
 _RESULT, _MEASURED = DIRECTORY / "machines.md", DIRECTORY / "machines.json"
 _CONSOLE = Console()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 # when a row was loaded last is no part of its meaning, and each project may define it for itself
 _LEFT_OUT = ["loaded_at"]

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import psutil
 from rich.console import Console
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import Checkout, free_port, make_checkout
+from tests.integration.stages import make_checkout
+from tests.ports import free_port
 
 from bench.report import DIRECTORY
 from singer_postgres.core.warehouse import reconcile_history, rejects, run_history, stream_totals
@@ -27,6 +28,8 @@ from singer_postgres.core.warehouse.state_table import StateTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.integration.checkout import Checkout
 
 _RESULT = DIRECTORY / "metrics.md"
 _CONSOLE = Console()

@@ -11,7 +11,7 @@ from bench.mart_differences import differences
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
     from bench.dbt_builds import Builder
 

@@ -7,12 +7,16 @@ import statistics
 import sys
 import time
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import Checkout, make_checkout
+from tests.integration.stages import make_checkout
 
 from bench.report import DIRECTORY
+
+if TYPE_CHECKING:
+    from tests.integration.checkout import Checkout
 
 _TABLE = """
     create table lines (line_id bigint primary key, order_id bigint not null, product_id bigint not null,

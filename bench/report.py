@@ -16,7 +16,7 @@ from bench import data_movement
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
     from bench.measure import Measured
     from bench.peers.base import Peer, Setting

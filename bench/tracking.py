@@ -8,16 +8,20 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 from rich.console import Console
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import Checkout, make_checkout
+from tests.integration.stages import make_checkout
 
 from bench import report, transform_report
 from bench.dbt_builds import settle
 from singer_postgres.core.warehouse import merge
 from singer_postgres.core.warehouse.metadata_columns import METADATA, Stamp
+
+if TYPE_CHECKING:
+    from tests.integration.checkout import Checkout
 
 _TABLE = sql.Identifier("raw", "orders")
 _STAGE = sql.Identifier("pg_temp", "orders")

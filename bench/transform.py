@@ -10,15 +10,19 @@ import os
 import sys
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import Checkout, make_checkout
+from tests.integration.stages import make_checkout
 
 from bench import report, transform_report
 from bench.caches import cool
 from bench.dbt_builds import Builder, builders, settle
 from bench.missed_rows import Events
+
+if TYPE_CHECKING:
+    from tests.integration.checkout import Checkout
 
 _PEERS = ("delete+insert", "merge", "table", "view")
 _READ = "explain (analyze, timing off, format json) select *"

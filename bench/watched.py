@@ -20,14 +20,17 @@ from typing import TYPE_CHECKING
 import psutil
 from rich.console import Console
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import Checkout, free_port, make_checkout
+from tests.integration.stages import make_checkout
 from tests.monitoring.sink import Sink
+from tests.ports import free_port
 
 from bench.report import DIRECTORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+
+    from tests.integration.checkout import Checkout
 
 _RESULT = DIRECTORY / "watched.md"
 _CONSOLE = Console()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 
 def fill(project: Checkout) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 _PAGE = REPOSITORY / "docs/how-to/tables.md"
 _EXTRACT = "extract/crm.meltano.yml"

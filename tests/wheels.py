@@ -6,7 +6,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import copy_files
+from tests.integration.stages import copy_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

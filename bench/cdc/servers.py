@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 
 from bench import report
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 SIDES = ("source", "warehouse")
 DATABASE = "cdc"

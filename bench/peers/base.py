@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
     from bench.data import Dataset
     from bench.measure import Measured

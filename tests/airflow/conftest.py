@@ -13,7 +13,8 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.airflow.alerts import Receiver, receiving
 from tests.airflow.server import Airflow
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import free_port, make_checkout
+from tests.integration.stages import make_checkout
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,14 +24,14 @@ from tests.airflow.conftest import project
 from tests.airflow.server import until
 from tests.airflow.test_airflow import locked
 from tests.integration import pgbouncer
-from tests.integration.conftest import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.airflow.alerts import Receiver
     from tests.airflow.server import Airflow
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 REDIS = shutil.which("redis-server")
 POOLER = shutil.which("pgbouncer")

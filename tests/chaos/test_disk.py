@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.test_pipeline import assert_raw_equals_source
+from tests.integration.shop import assert_raw_equals_source
 from tests.singer.conftest import INCREMENTAL
 from tests.singer.test_crashes import BIG, assert_equal
 

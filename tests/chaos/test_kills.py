@@ -16,10 +16,10 @@ import pytest
 
 from tests.chaos.conftest import LONG
 from tests.chaos.traffic import Traffic
-from tests.integration.test_pipeline import TABLES, assert_raw_equals_source
+from tests.integration.shop import TABLES, assert_raw_equals_source
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 KILLS = int(os.environ.get("KILLS") or (200 if LONG else 1))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))

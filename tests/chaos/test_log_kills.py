@@ -13,10 +13,12 @@ import pytest
 from tests.chaos.conftest import LONG
 from tests.chaos.test_kills import EXTRACT, KILLS, SEED, assert_nobody_is_left, server, strike
 from tests.chaos.traffic import Traffic
-from tests.integration.conftest import Checkout, make_checkout
+from tests.integration.stages import make_checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.integration.checkout import Checkout
 
 # `make chaos` runs it; the tests of tap and target alone have a short form for `make test`
 pytestmark = [] if LONG else [pytest.mark.long]

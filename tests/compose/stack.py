@@ -14,7 +14,7 @@ from dotenv import dotenv_values
 
 from tests.airflow.server import Airflow
 from tests.conftest import AS_CLONED, REPOSITORY
-from tests.integration.conftest import free_port
+from tests.ports import free_port
 from tidemark.project.user_files import is_users
 
 if TYPE_CHECKING:

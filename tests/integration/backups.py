@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 
 def backups(project: Checkout) -> Path:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 # the columns of each table, with SQL for a random value of each; the first is the key
 TABLES: dict[str, dict[str, tuple[str, str]]] = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 from tidemark.inspect.check import run
 from tidemark.inspect.check.finding import Level
 from tidemark.project.directory import Project
@@ -17,7 +17,7 @@ from tidemark.project.directory import Project
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 Told = dict[str, Any]
 SIDES = ("source", "warehouse")

@@ -1,12 +1,17 @@
-"""Shared by tests of the marts: the rows that a build wrote, changes of raw, and invariants."""
+"""Shared by tests of the marts: the rows that a build wrote, a reader, changes of raw, and invariants."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Checkout
+    from collections.abc import Iterator
+
+    from tests.integration.checkout import Checkout
 
 BY_KEY = (
     *("dim_customers", "dim_products", "dim_customers_history", "fct_orders", "fct_sales"),
@@ -87,3 +92,27 @@ def undelete(table: str, where: str) -> str:
 def load(table: str, change: str, where: str) -> str:
     """Return SQL that changes rows as a load does."""
     return f"update raw.{table} set {change}, _tidemark_loaded_xid = pg_current_xact_id() where {where}"
+
+
+@contextmanager
+def reading(project: Checkout, query: str) -> Iterator[list[Any]]:
+    """Read in a loop; yields the result of each query, or its error."""
+    answers: list[Any] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        with project.connect("warehouse") as connection:
+            while not stop.is_set():
+                try:
+                    answers.append(connection.execute(query).fetchone()[0])  # type: ignore[index]
+                except Exception as error:  # noqa: BLE001
+                    answers.append(error)
+                time.sleep(0.02)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        reader.join()

@@ -15,12 +15,12 @@ import psycopg
 import pytest
 from dotenv import dotenv_values
 
-from tests.integration.conftest import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 _PASSWORDS = {
     "tidemark": "TIDEMARK_ADMIN_PASSWORD",

@@ -11,14 +11,14 @@ import psutil
 import pytest
 
 from tests import programs
-from tests.integration.conftest import make_checkout
 from tests.integration.marts import assert_as_a_full_build_has_them, delete, load, undelete
+from tests.integration.stages import make_checkout
 from tests.servers import INSTALLATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 ROUNDS = int(os.environ.get("CRASHES", "2"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 from tests.singer.test_crashes import wait_for
 from tidemark.project.file_locks import hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 BOOKMARKS = "select stream, bookmark, first_load from raw._tidemark_state order by stream"
 NEWEST = "select stream, max(extracted_at) from raw._tidemark_runs where outcome = 'succeeded' group by 1 order by 1"

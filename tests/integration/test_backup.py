@@ -15,13 +15,15 @@ from dotenv import dotenv_values
 
 from tests.conftest import REPOSITORY
 from tests.integration.backups import assert_well, back_up, change, copy, listed, locked, newest, waiting
-from tests.integration.conftest import Checkout, make_checkout
+from tests.integration.stages import make_checkout
 from tests.servers import INSTALLATIONS
 from tests.singer.test_crashes import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.integration.checkout import Checkout
 
 STREAMS = ("customers", "products", "orders", "order_items")
 AIRFLOW = "create table dag_run (id int primary key, state text); insert into dag_run values (1, 'success')"

@@ -15,12 +15,14 @@ from dotenv import dotenv_values
 
 from tests import programs
 from tests.integration.backups import back_up, backups, copy, listed, locked, newest, waiting
-from tests.integration.conftest import Checkout, make_checkout
+from tests.integration.stages import make_checkout
 from tests.singer.test_crashes import wait_for
 from tidemark.backup.store import BackupStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.integration.checkout import Checkout
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import Checkout, make_checkout
+from tests.integration.stages import make_checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.integration.checkout import Checkout
 
 MODEL = """
 {{ config(unique_key=['order_id', 'lsn', 'number'], build_by=['order_id'],

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import make_checkout
 from tests.integration.marts import (
     BY_KEY,
     DAYS_THAT_DIFFER,
@@ -20,11 +19,12 @@ from tests.integration.marts import (
     undelete,
     written,
 )
+from tests.integration.stages import make_checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tidemark.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tests.integration.checking import broken, check, only, shops, streams
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ import pytest
 
 from tests.integration import pgbouncer
 from tests.integration.checking import READER, SIDES, broken, check, execute, quoted, shops
-from tests.integration.conftest import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 
 @pytest.fixture(scope="module")

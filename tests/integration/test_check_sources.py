@@ -12,7 +12,7 @@ from tests.integration.checking import READER, broken, check, execute, only, quo
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 _READER_IS_SOURCE = {"TAP_POSTGRES_USER": READER, "TAP_POSTGRES_PASSWORD": "secret"}
 

@@ -14,14 +14,14 @@ import psutil
 import pytest
 
 from tests import programs
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import psycopg
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 RUN = ("invoke", "dbt-postgres:run", "--select", "fct_orders")
 

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.integration.conftest import EACH_POSTGRES, make_checkout
+from tests.integration.conftest import EACH_POSTGRES
+from tests.integration.stages import make_checkout
 
 FINGERPRINT = """
     select md5(string_agg(md5(row_text), '' order by row_text)) from (

@@ -8,14 +8,14 @@ import pytest
 import yaml
 
 from tests.conftest import AS_CLONED
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 from tidemark.project.user_files import is_users
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 EXTRACTORS = "extract/extractors.meltano.yml"
 RELATIONS = """

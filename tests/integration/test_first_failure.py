@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 LOAD = ("run", "tap-postgres", "target-postgres")
 POOR = {"TAP_POSTGRES_USER": "poor", "TAP_POSTGRES_PASSWORD": "secret"}

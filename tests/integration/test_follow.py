@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from tests.integration.conftest import Checkout, make_checkout
+from tests.integration.stages import make_checkout
 from tests.integration.test_slots import SLOT, follow_log, slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.integration.checkout import Checkout
 
 
 @pytest.fixture

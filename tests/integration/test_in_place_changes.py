@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import make_checkout
-from tests.integration.marts import written
+from tests.integration.marts import reading, written
+from tests.integration.stages import make_checkout
 from tests.integration.test_in_place import refused
-from tests.integration.test_marts import reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 ORDERS = "{{ source('app', 'orders') }}"
 COLUMNS = "status, shipping_fee, ordered_at::date as ordered_on"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 pytestmark = pytest.mark.long
 DBT = REPOSITORY / ".meltano" / "utilities" / "dbt-postgres" / "venv" / "bin" / "dbt"

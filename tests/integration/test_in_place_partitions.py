@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import make_checkout
+from tests.integration.marts import assert_as_a_full_build_has_them, load, written
+from tests.integration.stages import make_checkout
 from tests.integration.test_in_place import edited, refused
-from tests.integration.test_marts import assert_as_a_full_build_has_them, load, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,9 @@ from tests.integration.by_key_models import (
     totals_joined,
 )
 from tests.integration.by_key_shop import LOADER, TABLES, Shop
-from tests.integration.conftest import make_checkout
 from tests.integration.misdeclared_models import COPIES, NEVER_RIGHT, misdeclared, rightly_declared
 from tests.integration.refused_models import REFUSED
+from tests.integration.stages import make_checkout
 from tests.servers import INSTALLATIONS
 
 if TYPE_CHECKING:

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 from tests.integration.test_in_place import edited, refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 SKU = "        {{ tidemark.cleaned('sku') }} as sku,\n"
 LOUD = (SKU, "        upper({{ tidemark.cleaned('sku') }}) as loud,\n" + SKU)

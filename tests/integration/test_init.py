@@ -15,7 +15,9 @@ import pytest
 from dotenv import dotenv_values
 
 from tests.conftest import AS_CLONED, REPOSITORY, memory
-from tests.integration.conftest import OURS, SCALE, Checkout, free_ports, make_checkout
+from tests.integration.checkout import Checkout
+from tests.integration.stages import OURS, SCALE, make_checkout
+from tests.ports import free_ports
 from tests.wheels import build
 from tidemark.project import demo_files
 from tidemark.project.user_files import is_users

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.integration.test_pipeline import assert_raw_equals_source
+from tests.integration.shop import assert_raw_equals_source
 from tidemark.errors import Interruption
 from tidemark.project.directory import Project
 from tidemark.run.meltano_run import run

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests import clocks
-from tests.integration.conftest import make_checkout
-from tests.integration.test_marts import load
+from tests.integration.marts import load
+from tests.integration.stages import make_checkout
 from tidemark.backup import clients, make, settings
 from tidemark.local import databases
 from tidemark.project.directory import Project
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 
 @pytest.fixture(scope="module")

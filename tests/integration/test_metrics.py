@@ -13,14 +13,15 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from singer_postgres.core import advisory_locks
 from singer_postgres.core.warehouse.slot_table import SlotTable
 from tests import advisory
-from tests.integration.conftest import free_port, make_checkout
+from tests.integration.stages import make_checkout
+from tests.ports import free_port
 from tidemark.metrics import catalogue
 from tidemark.metrics.schedules import longest_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 Samples = dict[tuple[str, ...], float]
 # as the target records runs: six that succeeded before, with 10 rows each

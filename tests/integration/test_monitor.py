@@ -15,13 +15,14 @@ import requests
 import yaml
 
 from tests.airflow.server import until
-from tests.integration.conftest import free_ports, make_checkout
+from tests.integration.stages import make_checkout
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 wanted = pytest.mark.skipif(
     not (shutil.which("prometheus") and shutil.which("prometheus-alertmanager")),

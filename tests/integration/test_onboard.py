@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 from tidemark.onboard import catalog
 from tidemark.project.connections import SNAPSHOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 _SCHEMA = Path(__file__).with_name("nasty_schema.sql")
 _MANY = """

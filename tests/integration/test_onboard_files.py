@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 from tests.integration.test_northwind import NORTHWIND
 from tests.leaks import secrets
 from tests.onboarding import from_catalogs

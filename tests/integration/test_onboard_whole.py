@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 from tests.leaks import secrets
 
 if TYPE_CHECKING:

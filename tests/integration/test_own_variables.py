@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 from tests.integration.test_settings import CONNECTION, EXTRACTION
 from tidemark.backup import settings as backup_settings
 from tidemark.logs import settings as logs

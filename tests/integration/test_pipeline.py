@@ -9,7 +9,7 @@ import signal
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 import psutil
@@ -17,14 +17,16 @@ import pytest
 
 from tests import leaks, programs
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import Checkout, free_port, make_checkout
+from tests.integration.shop import TABLES, assert_raw_equals_source
+from tests.integration.stages import make_checkout
+from tests.ports import free_port
 from tidemark.project import file_locks
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-TABLES = {"customers": "customer_id", "products": "product_id", "orders": "order_id", "order_items": "order_item_id"}
+    from tests.integration.checkout import Checkout
 
 
 @dataclass(frozen=True)
@@ -223,56 +225,6 @@ def test_each_run_logs_json_lines_with_its_id_the_stream_and_counts(loaded):
     assert {"stg_orders", "fct_sales"} <= ran, "dbt's lines name their model"
 
 
-def trace(checkout: Checkout, key: int) -> dict[str, dict[str, Any]]:
-    return {
-        place["name"]: place for place in json.loads(checkout.tidemark("trace", "public-orders", str(key), "--json"))
-    }
-
-
-def test_a_row_is_followed_to_the_facts_with_the_run_that_loaded_it(loaded):
-    checkout, _ = loaded
-    places = trace(checkout, 42)
-    assert list(places)[:2] == ["public.orders", "raw.orders"]
-    assert places["public.orders"]["rows"][0]["order_id"] == 42
-    assert places["raw.orders"]["said"].startswith("as in the source; read 20")
-    run_id = places["raw.orders"]["run"]["run_id"]
-    assert checkout.rows(
-        "warehouse", f"select count(*) from raw._tidemark_runs where run_id = '{run_id}' and stream = 'public-orders'"
-    ) == [(1,)]
-    assert places["staging.stg_orders"]["count"] == places["marts.fct_orders"]["count"] == 1
-    ((lines,),) = checkout.rows("source", "select count(*) from order_items where order_id = 42")
-    assert places["marts.fct_sales"]["count"] == lines
-    printed = checkout.tidemark("trace", "public-orders", "42")
-    assert "raw.orders: as in the source; read 20" in printed
-    assert run_id in printed
-
-
-def test_a_row_that_differs_somewhere_is_reported(loaded):
-    checkout, _ = loaded
-    with checkout.connect("source") as connection:
-        connection.execute("update orders set shipping_fee = 99, updated_at = now() where order_id = 7")
-        connection.execute("delete from order_items where order_id = 8; delete from orders where order_id = 8")
-    assert trace(checkout, 7)["raw.orders"]["said"].startswith("differs, and the next run reads it")
-    places = trace(checkout, 8)
-    assert places["public.orders"]["count"] == 0
-    assert places["raw.orders"]["said"].startswith("not in the source: see `tidemark reconcile`")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["public-orders", "seven"], "seven is not a valid key of public-orders: write order_id (bigint)"),
-        (["public-orders", "7", "8"], "The key of public-orders is order_id"),
-        (["public-orders", "7000000"], "public-orders has no row 7000000"),
-        (["public-order", "7"], "No such stream is selected: public-order; selected are public-customers"),
-    ],
-)
-def test_a_missing_row_or_stream_is_reported(loaded, arguments, told):
-    checkout, _ = loaded
-    assert told in checkout.refusal("trace", *arguments)
-    assert checkout.logged_code() == ("command_failed" if "7000000" in arguments else "setting_invalid")
-
-
 def test_status_shows_the_latest_run_of_each_stream_its_age_and_its_cost(loaded):
     checkout, _ = loaded
     with checkout.connect("warehouse") as connection:
@@ -302,41 +254,6 @@ def test_source_freshness_and_dbt_commands_run_through_meltano(loaded):
     assert done.stdout.count("PASS freshness of raw.") == 4
     # dbt reuses what it parsed before, although its sessions have another name
     assert "Unable to do partial parsing" not in done.stdout
-
-
-@pytest.mark.long
-def test_state_that_is_ahead_of_the_warehouse_is_refused_with_the_command_that_fixes_it(loaded):
-    checkout, _ = loaded
-    with checkout.connect("warehouse") as connection:
-        connection.execute("truncate raw.products")
-    error = checkout.refusal("pipeline")
-    assert "public-products" in error
-    command = re.search(r"`(meltano run --full-refresh)`", error)
-    assert command
-    done = checkout.run(*command[1].split(), "tap-postgres", "target-postgres", env={"MELTANO_RUN_FORCE": "1"})
-    assert done.returncode == 0, done.stderr
-    assert_raw_equals_source(checkout, deleted_stay=True)
-
-
-@pytest.mark.long
-def test_rows_of_another_database_are_not_mixed_into_the_warehouse(loaded):
-    checkout, _ = loaded
-    with checkout.connect("source", "postgres") as connection:
-        connection.execute("create database other_shop")
-    other = {"TAP_POSTGRES_DATABASE": "other_shop"}
-    checkout.tidemark("demo", "load", "--scale", "0.001", env=other)
-    assert "holds the rows of another database" in checkout.refusal("pipeline", env=other)
-    # nor without the state
-    fresh = {**other, "MELTANO_RUN_STATE_ID_SUFFIX": "other"}
-    assert "holds the rows of another database" in checkout.refusal("pipeline", env=fresh)
-    assert_raw_equals_source(checkout, deleted_stay=True)
-
-
-@pytest.mark.long
-def test_a_new_warehouse_behind_old_state_is_refused(loaded):
-    checkout, _ = loaded
-    error = checkout.refusal("pipeline", env={"TARGET_POSTGRES_DATABASE": "other_warehouse"})
-    assert "the rows between would be missed" in error
 
 
 @pytest.mark.long
@@ -427,22 +344,3 @@ def streams(printed: str) -> dict[str, dict[str, int]]:
         stream: dict(zip(headings, (int(figure.replace(",", "")) for figure in figures), strict=True))
         for stream, *figures in found
     }
-
-
-def assert_raw_equals_source(checkout: Checkout, *, deleted_stay: bool = False) -> None:
-    """Compare every row and value."""
-    for table, key in TABLES.items():
-        columns = [
-            name
-            for (name,) in checkout.rows(
-                "source",
-                f"select attname from pg_attribute where attrelid = '{table}'::regclass and attnum > 0 order by attnum",
-            )
-        ]
-        query = f"select {', '.join(columns)} from {{}} order by {key}"
-        source = checkout.rows("source", query.format(table))
-        raw = checkout.rows("warehouse", query.format(f"raw.{table}"))
-        if deleted_stay:
-            keys = {row[0] for row in source}
-            raw = [row for row in raw if row[0] in keys]
-        assert raw == source, table

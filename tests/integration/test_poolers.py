@@ -13,12 +13,12 @@ from singer_postgres.core import advisory_locks
 from tests import advisory
 from tests.conftest import REPOSITORY
 from tests.integration import pgbouncer
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 pytestmark = pgbouncer.wanted
 AIRFLOW = REPOSITORY / ".meltano" / "utilities" / "airflow" / "venv" / "bin" / "python"

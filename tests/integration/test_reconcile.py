@@ -11,12 +11,12 @@ import yaml
 
 from singer_postgres.core.warehouse.connections import WarehouseConnector
 from singer_postgres.core.warehouse.run_lock import RunLock
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 # keys of several columns, with odd characters, equal but not identical; a FULL_TABLE stream; one without a key
 TABLES = """

@@ -9,12 +9,12 @@ import pytest
 from dotenv import dotenv_values, unset_key
 from psycopg import errors
 
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 MONITOR = [
     "select count(*) from raw._tidemark_runs",

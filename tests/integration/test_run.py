@@ -16,13 +16,13 @@ import pytest
 
 from singer_postgres.core import advisory_locks
 from tests import advisory, programs
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 from tests.singer.test_crashes import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 LOAD = ("tap-postgres", "target-postgres")
 

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from tests import second_source
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 
 SHOP = ("customers", "order_items", "orders", "products")
 EXTRACT = "extract/crm.meltano.yml"

@@ -20,7 +20,7 @@ from singer_postgres.core.warehouse.load_parts import LoadParts
 from singer_postgres.core.warehouse.shard_plan import ShardPlan
 from singer_postgres.core.warehouse.state_table import StateTable
 from singer_postgres.core.wire import FIRST_LOAD
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 from tidemark.errors import TidemarkError, WarehouseUnreachableError
 from tidemark.inspect.reconcile.pairing import Endpoints
 from tidemark.project import connections, database_settings, meltano_state, sources, state_lock
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from meltano.core.state_service import StateService
 
     from singer_postgres.core.advisory_locks import LockHolder
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 # on a busy machine, each start of Meltano takes ten seconds
 pytestmark = pytest.mark.timeout(600)

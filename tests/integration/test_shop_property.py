@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
 from tests import programs
-from tests.integration.conftest import make_checkout
 from tests.integration.marts import IN_PLACE, SNAPSHOTS
+from tests.integration.stages import make_checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
 EXAMPLES = int(os.environ.get("EXAMPLES", os.environ.get("CRASHES", "4")))

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from tests.integration.conftest import Checkout, free_port, make_checkout
+from tests.integration.stages import make_checkout
+from tests.ports import free_port
 from tests.servers import INSTALLATIONS
 from tidemark.local.postgres.account import account_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.integration.checkout import Checkout
 
 BIN = INSTALLATIONS["embedded"]
 SLOT = "tidemark_tap_postgres"

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.conftest import Checkout, make_checkout
+from tests.integration.stages import make_checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import psycopg
+
+    from tests.integration.checkout import Checkout
 
 SLOT = "tidemark_tap_postgres"
 RUN = ("run", "tap-postgres", "target-postgres")

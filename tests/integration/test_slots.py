@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.conftest import Checkout, make_checkout
+from tests.integration.stages import make_checkout
 from tests.integration.test_onboard_whole import DATA, strangers
 from tests.singer.test_crashes import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.integration.checkout import Checkout
 
 SLOT = "tidemark_tap_postgres"
 ORPHAN = "tidemark_of_a_removed_project"

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import Checkout, make_checkout
+from tests.integration.stages import make_checkout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.integration.checkout import Checkout
 
 # what makes UPDATE fail in the source once the table is published, and since which version
 TABLES = {

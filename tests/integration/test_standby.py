@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from tests.integration.conftest import free_port, make_checkout
+from tests.integration.stages import make_checkout
+from tests.ports import free_port
 from tests.servers import INSTALLATIONS
 from tidemark.local.postgres.account import account_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 INCREMENTAL = '{"replication-method": "INCREMENTAL", "replication-key": "updated_at"}'
 BIN = INSTALLATIONS.get("system")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 
 
 @pytest.fixture(scope="module")

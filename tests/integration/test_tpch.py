@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 from tests.integration.tpch import KEYS, ORDER, Tpch
 
 if TYPE_CHECKING:

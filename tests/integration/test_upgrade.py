@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import AS_CLONED, REPOSITORY, memory
-from tests.integration.conftest import OURS, SCALE, Checkout, copy_files, free_ports, make_checkout
+from tests.integration.checkout import Checkout
 from tests.integration.marts import (
     BY_KEY,
     FACTS_THAT_DIFFER,
@@ -24,6 +24,8 @@ from tests.integration.marts import (
     assert_as_a_full_build_has_them,
     keys,
 )
+from tests.integration.stages import OURS, SCALE, copy_files, make_checkout
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 from tidemark.inspect.check.finding import Level
 from tidemark.inspect.upgrade import changes, migrations, names
 from tidemark.project.directory import Project
@@ -17,7 +17,7 @@ from tidemark.project.directory import Project
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 COMMENTS = """
     select nspname, relname, obj_description(pg_class.oid, 'pg_class') from pg_class

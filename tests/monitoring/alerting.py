@@ -25,15 +25,15 @@ import yaml
 
 from tests.airflow.alerts import receiving
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import free_port
 from tests.monitoring.prometheus import hash_as_usual
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.airflow.alerts import Receiver
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 PROGRAMS = ("prometheus", "prometheus-alertmanager")
 EXPORTER = "prometheus-postgres-exporter"

@@ -20,12 +20,12 @@ import pytest
 import yaml
 
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 FILES = REPOSITORY / "monitoring" / "prometheus"
 NODE_EXPORTER = "prometheus-node-exporter"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from osmem_server import resolve_binary
 
-from tests.integration.conftest import free_port
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from typing import Self

@@ -15,7 +15,7 @@ import pytest
 from singer_postgres.core import advisory_locks
 from tests import advisory
 from tests.integration.backups import copy, newest
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 from tests.monitoring.alerting import EXPORTER, wait_for, wanted, watching
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from tests.monitoring.prometheus import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 # the first test waits until the warehouse is filled and everything was scraped
 pytestmark = [pytest.mark.monitoring, pytest.mark.timeout(600)]

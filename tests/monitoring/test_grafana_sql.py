@@ -16,7 +16,7 @@ from tests.monitoring.grafana import FILES, MARTS, RUN_RECORDS, Board, Query
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 # the first test waits until the warehouse is filled
 pytestmark = [pytest.mark.monitoring, pytest.mark.timeout(600)]

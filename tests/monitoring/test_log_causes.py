@@ -17,11 +17,13 @@ import pytest
 
 from tests import leaks
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import Checkout, make_checkout
+from tests.integration.stages import make_checkout
 from tests.monitoring.sink import Sink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.integration.checkout import Checkout
 
 pytestmark = pytest.mark.monitoring
 LOAD = ("tap-postgres", "target-postgres")

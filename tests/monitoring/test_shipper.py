@@ -17,8 +17,8 @@ import pytest
 import requests
 
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import free_port
 from tests.monitoring.sink import ALIAS, Sink
+from tests.ports import free_port
 from tidemark.logs.fields import dump, entry, stamp
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.integration.conftest import copy_files
+from tests.integration.stages import copy_files
 from tests.programs import TIDEMARK
 from tidemark.project.user_files import is_users
 

@@ -18,7 +18,7 @@ from dotenv import dotenv_values
 from meltano.core.logging.parsers import SingerSDKLogParser
 
 from tests import programs
-from tests.integration.conftest import Checkout, make_checkout
+from tests.integration.stages import make_checkout
 from tests.programs import TAP, TARGET
 from tests.servers import INSTALLATIONS
 from tests.singer import databases
@@ -26,6 +26,8 @@ from tests.singer.databases import Sessions, fresh_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.integration.checkout import Checkout
 
 INCREMENTAL = {"replication-method": "INCREMENTAL", "replication-key": "updated_at"}
 FULL_TABLE = {"replication-method": "FULL_TABLE"}

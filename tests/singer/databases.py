@@ -13,7 +13,7 @@ from psycopg import pq
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 # by the server's URL; each keeps a connection for all tests
 _administrators: dict[str, psycopg.Connection[Any]] = {}

@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
     from tests.singer.conftest import Pipe, Synced
 
 LOG_BASED = {"replication-method": "LOG_BASED"}

@@ -19,7 +19,7 @@ from tests.singer.log_traffic import SETUP, TABLES, LogTraffic
 from tests.singer.test_log_based import LOG_BASED, follow, log_pipe, publish, same  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
 
 # `make chaos` runs more of them
 CRASHES = int(os.environ.get("CRASHES", "2"))

@@ -17,7 +17,7 @@ from tidemark.inspect.check import warehouse
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.integration.conftest import Checkout
+    from tests.integration.checkout import Checkout
     from tests.singer.conftest import Pipe, Synced
 
 STREAMS = {"public-orders": INCREMENTAL}

@@ -10,7 +10,7 @@ import sys
 
 from dotenv import dotenv_values
 
-from tests.integration.conftest import make_checkout
+from tests.integration.stages import make_checkout
 from tests.run_records import fill
 
 
