@@ -77,6 +77,10 @@ def rows_read(project: Checkout) -> int:
 @pytest.mark.long
 def test_streams_of_a_lost_slot_come_back_with_only_what_differs(project):
     project.tidemark("slots", "drop", SLOT, "--yes")
+    (log,) = [each for each in map(json.loads, project.tidemark("status", "--json").splitlines()) if "position" in each]
+    assert {each["state"] for each in log["streams"]} == {"to be repaired"}
+    assert f"The source has no replication slot {SLOT}" in log["fault"]
+    assert f"The source has no replication slot {SLOT}" in project.tidemark("status").replace("\n", " ")
     change(
         project,
         "update orders set shipping_fee = 77 where order_id = 4",

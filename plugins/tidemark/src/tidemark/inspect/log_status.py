@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
+from singer_postgres.core.errors import BusyError, SlotMissingError
 from singer_postgres.core.lsn import lsn_of
 from singer_postgres.core.source import log_tables
 from singer_postgres.core.source.identity import identity
@@ -77,6 +79,7 @@ class LogStatus:
     Attributes:
         lag_bytes: the WAL between the warehouse's position and the end of the log; None if the source does not answer.
         lag_seconds: the age of the source's state that the warehouse has all of.
+        fault: why no run can follow the slot; None if one can, or the source does not answer.
     """
 
     source: str
@@ -85,6 +88,7 @@ class LogStatus:
     lag_bytes: int | None
     lag_seconds: float | None
     streams: tuple[LogStream, ...]
+    fault: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """Return it as a JSON object."""
@@ -95,6 +99,7 @@ class LogStatus:
             "position": self.position,
             "lag_bytes": self.lag_bytes,
             "lag_seconds": None if self.lag_seconds is None else round(self.lag_seconds, 1),
+            "fault": self.fault,
             "streams": [{"stream": each.stream, "state": each.state.value, "why": each.why} for each in self.streams],
         }
 
@@ -159,13 +164,14 @@ def of_source(project: Project, source: SourceDefinition) -> list[LogStatus]:
         slots, streams = slot_rows(connection, source.raw_schema), stream_rows(connection, source.raw_schema)
     if not slots:
         return []
-    source_id, end = _end(project, source)
+    source_id, end, faults = _look(project, source, slots)
     # without an answer, the database that was loaded last
     source_id = source_id or slots[0]["source"]
     found = []
     for row in (each for each in slots if each["source"] == source_id):
         # a stream that left names no slot, and a source usually has one
         own = [each for each in streams if each["source"] == source_id and each["slot"] in {row["slot"], None}]
+        fault = faults.get(row["slot"])
         found.append(
             LogStatus(
                 *(source.name, row["slot"], row["position"]),
@@ -174,20 +180,39 @@ def of_source(project: Project, source: SourceDefinition) -> list[LogStatus]:
                 streams=tuple(
                     LogStream(
                         each["stream"],
-                        state_of(each["slot"], each["repair"], is_loading=each["is_loading"]),
+                        state_of(each["slot"], each["repair"] or fault, is_loading=each["is_loading"] and not fault),
                         each["repair"],
                     )
                     for each in own
                 ),
+                fault=fault,
             )
         )
     return found
 
 
-def _end(project: Project, source: SourceDefinition) -> tuple[str | None, str | None]:
-    """Return the source's identity and where its log ends; None for both if it does not answer."""
-    try:
-        with connections.connect(database_settings.source(project, source)) as connection:
-            return identity(connection), log_tables.flush_lsn(connection)
-    except (TidemarkError, psycopg.Error):
-        return None, None
+def _look(
+    project: Project, source: SourceDefinition, slots: Sequence[Mapping[str, Any]]
+) -> tuple[str | None, str | None, dict[str, str]]:
+    """Return the source's identity, where its log ends, and what is wrong with its slots; None if it does not answer.
+
+    Args:
+        slots: those that the warehouse knows, maybe of several databases.
+    """
+    source_id = end = None
+    faults: dict[str, str] = {}
+    with (
+        suppress(TidemarkError, psycopg.Error),
+        connections.connect(database_settings.source(project, source)) as connection,
+    ):
+        source_id = identity(connection)
+        for name in (row["slot"] for row in slots if row["source"] == source_id):
+            try:
+                # one that is being made is no fault
+                with suppress(BusyError):
+                    log_tables.slot(connection, name)
+            except SlotMissingError as error:
+                faults[name] = str(error)
+        # a standby has no answer
+        end = log_tables.flush_lsn(connection)
+    return source_id, end, faults

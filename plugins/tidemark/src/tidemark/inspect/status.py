@@ -84,6 +84,8 @@ def show_runs(console: Console, project: Project, *, source: str | None = None, 
         console.print()
         print_whole(console, _log_table(logs))
         for status in logs:
+            if status.fault:
+                console.print(f"! {status.source}: {status.fault}", style="yellow", soft_wrap=True, markup=False)
             for stream in status.streams:
                 if stream.why:
                     name = f"{status.source}/{stream.stream}"
