@@ -15,6 +15,10 @@ HEAD = """# Error codes
 Each error has a code that stays. It is in the `error` field of the log line of a tap or target, in the report of
 `tidemark run --json`, in `error_code` of `raw._tidemark_runs`, in Airflow's alerts, and in the link to the runbook.
 
+A command that did what you asked for ends with status 0. It ends with 69 if a database can't be reached, with 75 if
+another run is in the way and a later try may succeed, and with 78 if a setting has a value that can't be used. With any
+other error it ends with 1, and with 2 if it has no such option.
+
 | code | what happened | what helps | passes by itself | runbook |
 |---|---|---|---|---|
 """

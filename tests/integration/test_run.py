@@ -66,6 +66,15 @@ def test_an_unreachable_side_ends_a_run_with_its_own_status_and_one_line(project
     assert "Cannot connect to the source database 'shop' on 127.0.0.1:1" in line
 
 
+@pytest.mark.long
+def test_a_setting_of_a_wrong_form_ends_a_run_with_the_status_of_check(project):
+    wrong = {"TAP_POSTGRES_MAX_SOURCE_MB_PER_S": "fast"}
+    done = [project.run("tidemark", *command, env=wrong) for command in (("check",), ("run", *LOAD))]
+    assert [each.returncode for each in done] == [os.EX_CONFIG] * 2
+    for each in done:
+        assert "max_source_mb_per_s" in each.stderr
+
+
 def test_log_lines_that_elasticsearch_does_not_take_end_the_shipping_with_their_code(project):
     done = project.run("tidemark", "logs", "ship", "--once", env={"TIDEMARK_ELASTICSEARCH_URL": "http://127.0.0.1:1"})
     assert done.returncode == os.EX_TEMPFAIL

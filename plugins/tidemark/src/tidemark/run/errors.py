@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from singer_postgres.core.errors import BusyError
-from tidemark.errors import TidemarkError
+from tidemark.errors import BusyError, SourceUnreachableError, TidemarkError, UsageError, WarehouseUnreachableError
 
 if TYPE_CHECKING:
     from tidemark.run.events import Failure
 
+# a failure in tap, target or dbt ends a run as the same one does before they start
+_STATUSES = {
+    kind.code: kind.status for kind in (BusyError, SourceUnreachableError, UsageError, WarehouseUnreachableError)
+}
+
 
 class RunFailedError(TidemarkError):
-    """A Meltano block of the run failed. The error has the code of that failure."""
+    """A Meltano block of the run failed. The error has the code of that failure, and its exit status."""
 
     def __init__(self, message: str, failure: Failure) -> None:
         """Remember the message and the failure that it describes."""
         super().__init__(message)
         self._failure = failure
-        self.status = BusyError.status if failure.code == BusyError.code else TidemarkError.status
+        self.status = _STATUSES.get(failure.code, TidemarkError.status)
 
     def fields(self) -> dict[str, Any]:
         """Return the failure's fields."""
