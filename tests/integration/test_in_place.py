@@ -231,6 +231,17 @@ def test_a_table_that_others_keep_locked_does_not_change_and_the_build_names_the
     assert "could not be altered: other sessions held a lock on it in each of 2 attempts" in said
     assert f"pid {pid} (" in said
     assert_as_a_full_build_has_them(project)
+    with project.connect("warehouse") as connection:
+        connection.execute("alter system set max_prepared_transactions = 1")
+    project.tidemark("down")
+    project.tidemark("up")
+    with project.connect("warehouse") as connection, edited(project, "models/marts/dim_products.sql", index):
+        connection.execute(
+            "begin; lock table marts.dim_products in row exclusive mode; prepare transaction 'transfer 7'"
+        )
+        said = refused(project, "dim_products", "--vars", patient)
+        connection.execute("rollback prepared 'transfer 7'")
+    assert "in each of 2 attempts: the prepared transaction transfer 7" in said
 
 
 def test_autovacuum_of_a_large_table_gives_way_to_a_build_that_alters_it(project):

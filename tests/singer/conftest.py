@@ -293,12 +293,13 @@ def installed() -> Iterator[Callable[[str], Checkout]]:
 
 @pytest.fixture
 def prepares(installed: Callable[[str], Checkout]) -> None:
-    """Let the source's server accept prepared transactions."""
+    """Let both servers accept prepared transactions."""
     checkout = installed("embedded")
-    with checkout.connect("source", "postgres") as connection:
-        if connection.execute("show max_prepared_transactions").fetchone() != ("0",):
-            return
-        connection.execute("alter system set max_prepared_transactions = 5")
+    for side in ("source", "warehouse"):
+        with checkout.connect(side, "postgres") as connection:
+            if connection.execute("show max_prepared_transactions").fetchone() != ("0",):
+                return
+            connection.execute("alter system set max_prepared_transactions = 5")
     checkout.tidemark("down")
     checkout.tidemark("up")
 

@@ -222,6 +222,20 @@ def test_a_table_that_is_altered_all_the_time_is_given_up_and_the_session_is_nam
     assert pipe.rows("select count(*) from raw.big") == [(ROWS,)]
 
 
+@LONG
+@pytest.mark.usefixtures("prepares")
+def test_a_prepared_transaction_that_keeps_readers_out_is_named(pipe):
+    pipe.do(BIG)
+    pipe.tap["lock_timeout"] = 1
+    catalog = pipe.catalog({"public-big": FULL_TABLE})
+    pipe.do("begin; lock table big in access exclusive mode; prepare transaction 'migration 7'")
+    try:
+        error = pipe.finish(pipe.start(catalog)).refused("lock_busy")
+    finally:
+        pipe.do("rollback prepared 'migration 7'")
+    assert "by the prepared transaction migration 7; run this again" in error
+
+
 def test_other_streams_are_read_while_one_waits_for_a_locked_table(pipe):
     pipe.do(f"{BIG}; create table other as table big")
     pipe.tap["lock_timeout"] = 0

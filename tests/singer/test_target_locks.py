@@ -95,6 +95,21 @@ def test_a_session_that_blocks_longer_than_lock_timeout_is_named_and_nothing_is_
         loaded.sync(STREAMS, loaded.state).ok()
 
 
+@pytest.mark.usefixtures("prepares")
+def test_a_prepared_transaction_that_blocks_is_named_and_can_be_ended_as_the_error_says(loaded):
+    loaded.target["lock_timeout"] = 1
+    loaded.do("alter table orders add more text default 'x'; update orders set updated_at = now()")
+    with loaded.warehouse() as connection:
+        connection.execute("begin; select from raw.orders; prepare transaction 'report 7'")
+        try:
+            error = loaded.sync(STREAMS, loaded.state).refused("lock_busy")
+        finally:
+            connection.execute("rollback prepared 'report 7'")
+    assert "kept it locked: the prepared transaction report 7. " in error
+    assert "ROLLBACK PREPARED" in error
+    loaded.sync(STREAMS, loaded.state).ok()
+
+
 def test_autovacuum_of_a_large_table_gives_way_to_a_change_of_it(loaded):
     loaded.target["lock_timeout"] = 5
     loaded.do("alter table orders add more text default 'x'; update orders set updated_at = now()")

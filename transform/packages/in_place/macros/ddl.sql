@@ -44,10 +44,14 @@
                     if attempt >= {{ var("in_place_lock_attempts", 120) }} then
                         raise exception '% could not be altered: other sessions held a lock on it in each of % attempts: %',
                             '{{ relation }}', attempt, coalesce((
-                                select string_agg(distinct concat('pid ', pid, ' (', case when is_autovacuum then 'autovacuum' else usename end, ')'), ', ')
+                                select string_agg(distinct coalesce(
+                                    'the prepared transaction ' || prepared,
+                                    concat('pid ', pid, ' (', case when is_autovacuum then 'autovacuum' else usename end, ')')
+                                ), ', ')
                                 from ({{ in_place.lock_holders(relation) }}) as holders
                             ), 'they have ended since') using errcode = 'lock_not_available',
-                            hint = 'Wait for these sessions or end them (pg_terminate_backend), then run this again.';
+                            hint = 'Wait for these sessions or end them (pg_terminate_backend; rollback prepared for a prepared '
+                                'transaction), then run this again.';
                     end if;
                     perform pg_sleep(0.2 + 0.3 * random());
                 end;
@@ -76,19 +80,31 @@
 
 
 {#-
-  A query for the other sessions that hold a lock on a table, its partitions or their TOAST tables. Sessions without a user are
-  autovacuum's.
+  A query for the other sessions and the prepared transactions that hold a lock on a table, its partitions or their TOAST tables.
+  Sessions without a user are autovacuum's. A prepared transaction has no session.
 -#}
 {% macro lock_holders(relation) -%}
-    select pid, mode, usename, usesysid is null as is_autovacuum
-    from pg_catalog.pg_locks
-    inner join pg_catalog.pg_stat_activity using (pid)
+    select
+        held.pid,
+        held.mode,
+        sessions.usename,
+        sessions.pid is not null and sessions.usesysid is null as is_autovacuum,
+        (
+            select pg_prepared_xacts.gid
+            from pg_catalog.pg_prepared_xacts
+            inner join pg_catalog.pg_locks as own
+                on own.locktype = 'transactionid' and own.transactionid = pg_prepared_xacts.transaction
+            where held.pid is null and own.virtualtransaction = held.virtualtransaction
+            limit 1
+        ) as prepared
+    from pg_catalog.pg_locks as held
+    left join pg_catalog.pg_stat_activity as sessions on sessions.pid = held.pid
     where
-        locktype = 'relation'
-        and granted
-        and pid <> pg_backend_pid()
-        and database = (select oid from pg_catalog.pg_database where datname = current_database())
-        and relation in (
+        held.locktype = 'relation'
+        and held.granted
+        and held.pid is distinct from pg_backend_pid()
+        and held.database = (select oid from pg_catalog.pg_database where datname = current_database())
+        and held.relation in (
             with tables as (
                 select to_regclass('{{ relation }}')::oid as oid
                 union

@@ -92,7 +92,10 @@ class LockBusyError(SingerPostgresError):
     """Other sessions kept a table locked for longer than `lock_timeout`."""
 
     code = "lock_busy"
-    cure = "Wait for the sessions that the message names, or end them with pg_terminate_backend."
+    cure = (
+        "Wait for the sessions that the message names, or end them with pg_terminate_backend. End a prepared "
+        "transaction with COMMIT PREPARED or ROLLBACK PREPARED."
+    )
 
 
 class TransactionOpenError(RunError):

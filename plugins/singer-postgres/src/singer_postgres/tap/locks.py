@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 from psycopg2 import errors, sql
 
-from singer_postgres.core import poolers
+from singer_postgres.core import poolers, prepared_transactions
 from singer_postgres.core.errors import LockBusyError
 
 if TYPE_CHECKING:
@@ -40,10 +40,12 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
 _LOG_EVERY_S = 60.0
 
 _WHO = "concat('pid ', a.pid, ' (', a.usename, coalesce(', ' || nullif(a.application_name, ''), ''), ')')"
-# the session that has a lock which keeps readers out of these relations or their indexes, or waits for one
+# who has a lock that keeps readers out of these relations or their indexes, or else the session that waits for one
 _HOLDERS = f"""
-    select {_WHO} || coalesce(': ' || nullif(left(a.query, 80), ''), '')
-    from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a using (pid)
+    select coalesce(
+        {prepared_transactions.NAME_OF_HOLDER}, {_WHO} || coalesce(': ' || nullif(left(a.query, 80), ''), '')
+    )
+    from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a using (pid)
     where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'
         and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
         and (l.relation = any(%(oids)s::bigint[]::oid[]) or l.relation in (
@@ -116,7 +118,7 @@ def at_once(connection: Connection, relations: Sequence[int], *, lock_timeout_s:
 
 
 def holder(connection: Connection, oids: Sequence[int]) -> str:
-    """Return the session that keeps readers out of relations, for a message."""
+    """Return the session or prepared transaction that keeps readers out of relations, for a message."""
     with connection.cursor() as cursor:
         cursor.execute(_HOLDERS, {"oids": list(oids)})
         row = cursor.fetchone()

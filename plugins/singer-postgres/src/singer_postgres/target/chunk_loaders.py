@@ -42,8 +42,11 @@ _LOGGER = logging.getLogger("target-postgres")
 # A chunk takes seconds. After this long, and after each further period, a warning names it.
 _OVERDUE_S = 60.0
 _BLOCKERS = """
-    select coalesce(string_agg(concat('pid ', pid, ' (', usename, ', ', nullif(application_name, ''), ')'), ', '), '')
-    from pg_catalog.pg_stat_activity where pid = any(pg_blocking_pids(%s))
+    select string_agg(distinct case
+        when pid = 0 then 'a prepared transaction'
+        else concat('pid ', pid, ' (', usename, ', ', nullif(application_name, ''), ')')
+    end, ', ')
+    from unnest(pg_blocking_pids(%s)) pid left join pg_catalog.pg_stat_activity using (pid)
 """
 
 _CROWDED = (

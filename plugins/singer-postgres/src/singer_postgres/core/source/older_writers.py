@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from singer_postgres.core import prepared_transactions
 from singer_postgres.core.errors import LockBusyError
 
 if TYPE_CHECKING:
@@ -21,18 +22,13 @@ _POLL_S = 0.2
 _TELL_EVERY_S = 30.0
 # the other streams wait with it
 _WAIT_S = 300.0
-# A prepared transaction keeps the virtual id that its session had, and has no session.
-_WRITERS = """
+_WRITERS = f"""
     select l.virtualtransaction, coalesce(
         (
             select format('pid %%s (%%s, %%s)', pid, usename, coalesce(nullif(application_name, ''), 'no name'))
             from pg_catalog.pg_stat_activity a where a.pid = l.pid
         ),
-        (
-            select format('the prepared transaction %%s', p.gid) from pg_catalog.pg_prepared_xacts p
-            join pg_catalog.pg_locks x on x.locktype = 'transactionid' and x.transactionid = p.transaction
-            where x.virtualtransaction = l.virtualtransaction limit 1
-        ),
+        {prepared_transactions.NAME_OF_HOLDER},
         'an unknown session'
     )
     from pg_catalog.pg_locks l
@@ -43,7 +39,7 @@ _WRITERS = """
             l.relation = %(oid)s::bigint::oid
             or l.relation in (select relid from pg_catalog.pg_partition_tree(%(oid)s::bigint::oid))
         )
-"""
+"""  # noqa: S608 - of constants
 
 
 def wait(connection: Connection, table_oid: int, *, stream: str, warn: Callable[[str], None]) -> None:

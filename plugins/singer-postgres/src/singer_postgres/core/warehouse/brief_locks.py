@@ -16,6 +16,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from singer_postgres.core import prepared_transactions
 from singer_postgres.core.errors import LockBusyError, one_line
 from singer_postgres.core.sql_compat import Error, errors, sql
 
@@ -42,7 +43,8 @@ _BRIEFLY_S = 5.0
 _TIMEOUT = "select setting::int from pg_catalog.pg_settings where name = 'lock_timeout'"
 # The sessions that lock a table, its partitions, their TOAST tables, or the views on it, which are dropped and created
 # again with it. Sessions of a database without a user are autovacuum's: all roles may see that, and not `backend_type`.
-_HOLDERS = """
+# A prepared transaction has no session.
+_HOLDERS = f"""
     with recursive relations(oid) as (
         select to_regclass(%s)::oid
         union
@@ -54,20 +56,21 @@ _HOLDERS = """
         select oid from relations union select relid from relations, pg_catalog.pg_partition_tree(oid)
     ), holders as (
         select l.pid, mode, usename, application_name, xact_start,
-            a.datid is not null and a.usesysid is null as is_autovacuum
+            a.datid is not null and a.usesysid is null as is_autovacuum,
+            {prepared_transactions.NAME_OF_HOLDER} as prepared
         from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a using (pid)
-        where locktype = 'relation' and granted and l.pid <> pg_backend_pid()
+        where locktype = 'relation' and granted and l.pid is distinct from pg_backend_pid()
             and database = (select oid from pg_catalog.pg_database where datname = current_database())
             and relation in (
                 select oid from locked
                 union all select reltoastrelid from pg_catalog.pg_class join locked using (oid)
             )
     )
-"""
+"""  # noqa: S608 - of constants
 _HOLDER_NAMES = """
-    select distinct concat('pid ', pid, ' (', concat_ws(', ',
+    select distinct coalesce(prepared, concat('pid ', pid, ' (', concat_ws(', ',
         case when is_autovacuum then 'autovacuum' else usename end, nullif(application_name, ''),
-        'since ' || to_char(xact_start at time zone 'UTC', 'HH24:MI:SS UTC')), ')')
+        'since ' || to_char(xact_start at time zone 'UTC', 'HH24:MI:SS UTC')), ')'))
     from holders order by 1 limit 3
 """
 _AUTOVACUUM_MS = """
@@ -111,8 +114,8 @@ def with_brief_locks(
                 names = ".".join(table._obj)  # noqa: SLF001 - has no public name
                 msg = (
                     f"{names} could not be altered within {patience_s:g} s (lock_timeout), because other sessions kept "
-                    f"it locked: {_holders(connection, table)}. Wait for them or end them (pg_terminate_backend), then "
-                    "run this again."
+                    f"it locked: {_holders(connection, table)}. Wait for them or end them (pg_terminate_backend; "
+                    "ROLLBACK PREPARED for a prepared transaction), then run this again."
                 )
                 raise LockBusyError(msg) from error
             if warned == began or now - warned >= _TELL_EVERY_S:
