@@ -17,10 +17,8 @@ def held(connection: Any, *keys: int) -> Iterator[None]:
 
     Closing the session is not enough: the server frees its locks some time after the client has gone on.
     """
-    for key in keys:
-        assert advisory_locks.try_lock(connection, key)
-    try:
-        yield
-    finally:
+    with contextlib.ExitStack() as stack:
         for key in keys:
-            advisory_locks.unlock(connection, key)
+            connection.execute("select pg_advisory_lock(%s)", [key])
+            stack.callback(advisory_locks.unlock, connection, key)
+        yield

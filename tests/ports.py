@@ -13,7 +13,7 @@ def free_port() -> int:
 
 
 def free_ports(count: int) -> list[str]:
-    # hold both sockets at once, or the second port could equal the first
+    # hold all sockets at once, or two ports could be equal
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:

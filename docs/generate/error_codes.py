@@ -15,9 +15,17 @@ HEAD = """# Error codes
 Each error has a code that stays. It is in the `error` field of the log line of a tap or target, in the report of
 `tidemark run --json`, in `error_code` of `raw._tidemark_runs`, in Airflow's alerts, and in the link to the runbook.
 
-A command that did what you asked for ends with status 0. It ends with 69 if a database can't be reached, with 75 if
-another run is in the way and a later try may succeed, and with 78 if a setting has a value that can't be used. With any
-other error it ends with 1, and with 2 if it has no such option.
+The exit status of a command:
+
+- 0: it did what you asked for
+- 1: any other error; or it compared, checked or proposed, and found something
+- 2: the command, an option or an argument is not valid
+- 69: a database can't be reached, or refuses this role
+- 75: a later try may succeed: another run is in the way, or Elasticsearch does not take the lines of the log
+- 78: a setting has a value that can't be used
+- 128 and the number of the signal that ended it: 130 after Ctrl-C, 143 after SIGTERM
+
+`tidemark psql` and `tidemark meltano` end with the status of the program that they start.
 
 | code | what happened | what helps | passes by itself | runbook |
 |---|---|---|---|---|

@@ -231,16 +231,24 @@ def test_a_table_that_others_keep_locked_does_not_change_and_the_build_names_the
     assert "could not be altered: other sessions held a lock on it in each of 2 attempts" in said
     assert f"pid {pid} (" in said
     assert_as_a_full_build_has_them(project)
+
+
+@pytest.mark.long
+def test_a_prepared_transaction_that_keeps_a_table_locked_is_named(project):
     with project.connect("warehouse") as connection:
         connection.execute("alter system set max_prepared_transactions = 1")
     project.tidemark("down")
     project.tidemark("up")
+    index = ("null_keys='product_id',\n", "null_keys='product_id', indexes=[{'columns': ['sku']}],\n")
     with project.connect("warehouse") as connection, edited(project, "models/marts/dim_products.sql", index):
+        connection.execute("alter system reset max_prepared_transactions")
         connection.execute(
             "begin; lock table marts.dim_products in row exclusive mode; prepare transaction 'transfer 7'"
         )
-        said = refused(project, "dim_products", "--vars", patient)
-        connection.execute("rollback prepared 'transfer 7'")
+        try:
+            said = refused(project, "dim_products", "--vars", '{"in_place_lock_attempts": 2}')
+        finally:
+            connection.execute("rollback prepared 'transfer 7'")
     assert "in each of 2 attempts: the prepared transaction transfer 7" in said
 
 

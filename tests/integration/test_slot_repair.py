@@ -81,6 +81,8 @@ def test_streams_of_a_lost_slot_come_back_with_only_what_differs(project):
     assert {each["state"] for each in log["streams"]} == {"to be repaired"}
     assert f"The source has no replication slot {SLOT}" in log["fault"]
     assert f"The source has no replication slot {SLOT}" in project.tidemark("status").replace("\n", " ")
+    change(project, "update orders set shipping_fee = 76 where order_id = 4")
+    assert "no run can follow its slot: see `tidemark status`" in project.tidemark("trace", "public-orders", "4")
     change(
         project,
         "update orders set shipping_fee = 77 where order_id = 4",

@@ -295,13 +295,15 @@ def installed() -> Iterator[Callable[[str], Checkout]]:
 def prepares(installed: Callable[[str], Checkout]) -> None:
     """Let both servers accept prepared transactions."""
     checkout = installed("embedded")
+    changed = False
     for side in ("source", "warehouse"):
         with checkout.connect(side, "postgres") as connection:
-            if connection.execute("show max_prepared_transactions").fetchone() != ("0",):
-                return
-            connection.execute("alter system set max_prepared_transactions = 5")
-    checkout.tidemark("down")
-    checkout.tidemark("up")
+            if connection.execute("show max_prepared_transactions").fetchone() == ("0",):
+                connection.execute("alter system set max_prepared_transactions = 5")
+                changed = True
+    if changed:
+        checkout.tidemark("down")
+        checkout.tidemark("up")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -102,10 +102,13 @@ def test_a_prepared_transaction_that_blocks_is_named_and_can_be_ended_as_the_err
     with loaded.warehouse() as connection:
         connection.execute("begin; select from raw.orders; prepare transaction 'report 7'")
         try:
-            error = loaded.sync(STREAMS, loaded.state).refused("lock_busy")
+            with ExitStack() as readers:
+                for _ in range(3):
+                    readers.enter_context(analyst(loaded, "raw.orders"))
+                error = loaded.sync(STREAMS, loaded.state).refused("lock_busy")
         finally:
             connection.execute("rollback prepared 'report 7'")
-    assert "kept it locked: the prepared transaction report 7. " in error
+    assert "kept it locked: the prepared transaction report 7, pid " in error
     assert "ROLLBACK PREPARED" in error
     loaded.sync(STREAMS, loaded.state).ok()
 

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from tidemark.project.meltano_state import Bookmark
 from tidemark.run.display import Display
+from tidemark.run.errors import RunFailedError
 from tidemark.run.events import BlockDone, Failure, NodeDone, Rows, StreamBegan, TextLine
 from tidemark.run.outcome import BlockOutcome, RunOutcome
 from tidemark.run.progress import StepProgress
@@ -134,3 +136,19 @@ def test_counts_beside_a_cross_are_of_the_streams_that_were_loaded():
 def test_a_step_that_had_nothing_to_do_gets_no_tick():
     assert "· Load              no stream is selected" in shown("Load", [])
     assert "· Build models      there is nothing to do" in shown("Build models", [], names="dbt-postgres:run")
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("run_busy", 75),
+        ("setting_invalid", 78),
+        ("source_unreachable", 69),
+        ("warehouse_unreachable", 69),
+        ("login_refused", 69),
+        ("lock_busy", 1),
+        ("a code of another release", 1),
+    ],
+)
+def test_a_run_ends_with_the_status_of_what_failed(code, status):
+    assert RunFailedError("failed", Failure("failed", code, transient=False, hint="")).status == status

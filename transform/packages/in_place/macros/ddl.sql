@@ -49,9 +49,11 @@
                                     concat('pid ', pid, ' (', case when is_autovacuum then 'autovacuum' else usename end, ')')
                                 ), ', ')
                                 from ({{ in_place.lock_holders(relation) }}) as holders
+                                -- one that is neither has ended since
+                                where usename is not null or is_autovacuum or prepared is not null
                             ), 'they have ended since') using errcode = 'lock_not_available',
-                            hint = 'Wait for these sessions or end them (pg_terminate_backend; rollback prepared for a prepared '
-                                'transaction), then run this again.';
+                            hint = 'Wait for these sessions or end them (pg_terminate_backend; a prepared transaction: '
+                                'commit prepared or rollback prepared), then run this again.';
                     end if;
                     perform pg_sleep(0.2 + 0.3 * random());
                 end;
@@ -74,7 +76,9 @@
         and setting::integer <= 2500
         and (
             select bool_and(is_autovacuum) from ({{ in_place.lock_holders(relation) }}) as holders
-            {%- if not blocks_readers %} where mode not in ('AccessShareLock', 'RowShareLock'){% endif %}
+            where
+                (usename is not null or is_autovacuum or prepared is not null)
+                {%- if not blocks_readers %} and mode not in ('AccessShareLock', 'RowShareLock'){% endif %}
         )
 {%- endmacro %}
 

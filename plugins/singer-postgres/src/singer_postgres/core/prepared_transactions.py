@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# an expression for queries on `pg_locks l`; a prepared transaction keeps the virtual id that its session had
+# an expression for queries on `pg_locks l`: null if the lock has a session, or its holder has ended since
 NAME_OF_HOLDER = """(
     select 'the prepared transaction ' || p.gid
     from pg_catalog.pg_prepared_xacts p

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
-from singer_postgres.core.errors import BusyError, SlotMissingError
+from singer_postgres.core.errors import BusyError, SlotGoneError, SlotMissingError
 from singer_postgres.core.lsn import lsn_of
 from singer_postgres.core.source import log_tables
 from singer_postgres.core.source.identity import identity
@@ -164,7 +164,9 @@ def of_source(project: Project, source: SourceDefinition) -> list[LogStatus]:
         slots, streams = slot_rows(connection, source.raw_schema), stream_rows(connection, source.raw_schema)
     if not slots:
         return []
-    source_id, end, faults = _look(project, source, slots)
+    # the row of a slot that no stream follows any more stays
+    followed = [row for row in slots if any(each["slot"] == row["slot"] for each in streams)]
+    source_id, end, faults = _look(project, source, followed)
     # without an answer, the database that was loaded last
     source_id = source_id or slots[0]["source"]
     found = []
@@ -172,6 +174,8 @@ def of_source(project: Project, source: SourceDefinition) -> list[LogStatus]:
         # a stream that left names no slot, and a source usually has one
         own = [each for each in streams if each["source"] == source_id and each["slot"] in {row["slot"], None}]
         fault = faults.get(row["slot"])
+        # what other errors say is no doubt about the rows
+        doubt = str(fault) if isinstance(fault, SlotGoneError) else None
         found.append(
             LogStatus(
                 *(source.name, row["slot"], row["position"]),
@@ -180,12 +184,12 @@ def of_source(project: Project, source: SourceDefinition) -> list[LogStatus]:
                 streams=tuple(
                     LogStream(
                         each["stream"],
-                        state_of(each["slot"], each["repair"] or fault, is_loading=each["is_loading"] and not fault),
-                        each["repair"],
+                        state_of(each["slot"], each["repair"] or doubt, is_loading=each["is_loading"] and not doubt),
+                        each["repair"] or doubt,
                     )
                     for each in own
                 ),
-                fault=fault,
+                fault=None if fault is None else str(fault),
             )
         )
     return found
@@ -193,14 +197,16 @@ def of_source(project: Project, source: SourceDefinition) -> list[LogStatus]:
 
 def _look(
     project: Project, source: SourceDefinition, slots: Sequence[Mapping[str, Any]]
-) -> tuple[str | None, str | None, dict[str, str]]:
-    """Return the source's identity, where its log ends, and what is wrong with its slots; None if it does not answer.
+) -> tuple[str | None, str | None, dict[str, SlotMissingError]]:
+    """Return the source's identity, where its log ends, and what is wrong with its slots.
+
+    The first two are None if the source does not answer, and the second if it is a standby.
 
     Args:
-        slots: those that the warehouse knows, maybe of several databases.
+        slots: those that streams follow, maybe of several databases.
     """
     source_id = end = None
-    faults: dict[str, str] = {}
+    faults: dict[str, SlotMissingError] = {}
     with (
         suppress(TidemarkError, psycopg.Error),
         connections.connect(database_settings.source(project, source)) as connection,
@@ -212,7 +218,7 @@ def _look(
                 with suppress(BusyError):
                     log_tables.slot(connection, name)
             except SlotMissingError as error:
-                faults[name] = str(error)
-        # a standby has no answer
+                faults[name] = error
+        # this comes last, because a standby raises
         end = log_tables.flush_lsn(connection)
     return source_id, end, faults

@@ -87,7 +87,7 @@ def show_runs(console: Console, project: Project, *, source: str | None = None, 
             if status.fault:
                 console.print(f"! {status.source}: {status.fault}", style="yellow", soft_wrap=True, markup=False)
             for stream in status.streams:
-                if stream.why:
+                if stream.why and stream.why != status.fault:
                     name = f"{status.source}/{stream.stream}"
                     console.print(f"! {name} {stream.state.value}: {stream.why}", style="yellow", soft_wrap=True)
     if found:

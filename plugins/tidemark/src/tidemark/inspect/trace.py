@@ -137,6 +137,8 @@ class _Row:
 
     def _advice(self) -> str:
         """Return what to do about a difference."""
+        if self.log and self.log[1].fault:
+            return "no run can follow its slot: see `tidemark status`"
         if self.log and self.log[0].state in FRESH and self.log[1].lag_bytes:
             return "the next run may read it from the log; if it does not, see `tidemark reconcile`"
         if self.log and self.log[0].why:

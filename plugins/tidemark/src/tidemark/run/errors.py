@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tidemark.errors import BusyError, SourceUnreachableError, TidemarkError, UsageError, WarehouseUnreachableError
+from singer_postgres.core import errors
+from tidemark.errors import TidemarkError
 
 if TYPE_CHECKING:
     from tidemark.run.events import Failure
-
-# a failure in tap, target or dbt ends a run as the same one does before they start
-_STATUSES = {
-    kind.code: kind.status for kind in (BusyError, SourceUnreachableError, UsageError, WarehouseUnreachableError)
-}
 
 
 class RunFailedError(TidemarkError):
@@ -22,7 +18,9 @@ class RunFailedError(TidemarkError):
         """Remember the message and the failure that it describes."""
         super().__init__(message)
         self._failure = failure
-        self.status = _STATUSES.get(failure.code, TidemarkError.status)
+        # tap, target or dbt end a run as the same error of a command does
+        kinds = (kind for kind in errors.catalogue() if kind.code == failure.code)
+        self.status = next((kind.status for kind in kinds), TidemarkError.status)
 
     def fields(self) -> dict[str, Any]:
         """Return the failure's fields."""

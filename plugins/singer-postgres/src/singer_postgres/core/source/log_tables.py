@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from singer_postgres.core.errors import BusyError, LogUnfitError, SlotMissingError
+from singer_postgres.core.errors import BusyError, LogUnfitError, SlotGoneError, SlotMissingError
 from singer_postgres.core.source import row_filters
 from singer_postgres.core.sql_compat import quoted
 
@@ -107,7 +107,7 @@ def slot(connection: Connection, name: str) -> Slot:
             f"The source has no replication slot {name}, from which LOG_BASED streams are read: `tidemark slots "
             "create` makes it; if streams have followed it before, `tidemark slots repair` does, and brings them back."
         )
-        raise SlotMissingError(msg)
+        raise SlotGoneError(msg)
     plugin, is_here, active_pid, confirmed, status, database = row
     if plugin != "pgoutput" or not is_here:
         what = f"of the plugin {plugin}" if is_here else "of another database"
@@ -118,7 +118,7 @@ def slot(connection: Connection, name: str) -> Slot:
             f"The source has removed WAL that the replication slot {name} needed (max_slot_wal_keep_size): "
             "`tidemark slots repair` makes it again, and compares its streams with the source."
         )
-        raise SlotMissingError(msg)
+        raise SlotGoneError(msg)
     if confirmed is None:
         msg = (
             f"The replication slot {name} is being made (pid {active_pid} in the source), which waits for the end of "

@@ -54,8 +54,8 @@ _HOLDERS = f"""
         join pg_catalog.pg_rewrite r on r.oid = d.objid
     ), locked(oid) as (
         select oid from relations union select relid from relations, pg_catalog.pg_partition_tree(oid)
-    ), holders as (
-        select l.pid, mode, usename, application_name, xact_start,
+    ), seen as (
+        select l.pid, mode, usename, application_name, xact_start, a.datid is not null as is_session,
             a.datid is not null and a.usesysid is null as is_autovacuum,
             {prepared_transactions.NAME_OF_HOLDER} as prepared
         from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a using (pid)
@@ -65,13 +65,19 @@ _HOLDERS = f"""
                 select oid from locked
                 union all select reltoastrelid from pg_catalog.pg_class join locked using (oid)
             )
+    ), holders as (
+        -- one that is neither has ended since
+        select * from seen where is_session or prepared is not null
     )
 """  # noqa: S608 - of constants
 _HOLDER_NAMES = """
-    select distinct coalesce(prepared, concat('pid ', pid, ' (', concat_ws(', ',
-        case when is_autovacuum then 'autovacuum' else usename end, nullif(application_name, ''),
-        'since ' || to_char(xact_start at time zone 'UTC', 'HH24:MI:SS UTC')), ')'))
-    from holders order by 1 limit 3
+    select who from (
+        select distinct prepared is null as is_session, coalesce(prepared, concat('pid ', pid, ' (', concat_ws(', ',
+            case when is_autovacuum then 'autovacuum' else usename end, nullif(application_name, ''),
+            'since ' || to_char(xact_start at time zone 'UTC', 'HH24:MI:SS UTC')), ')')) as who
+        from holders
+    ) named
+    order by is_session, who limit 3
 """
 _AUTOVACUUM_MS = """
     select setting::int from pg_catalog.pg_settings where name = 'deadlock_timeout'
@@ -114,8 +120,8 @@ def with_brief_locks(
                 names = ".".join(table._obj)  # noqa: SLF001 - has no public name
                 msg = (
                     f"{names} could not be altered within {patience_s:g} s (lock_timeout), because other sessions kept "
-                    f"it locked: {_holders(connection, table)}. Wait for them or end them (pg_terminate_backend; "
-                    "ROLLBACK PREPARED for a prepared transaction), then run this again."
+                    f"it locked: {_holders(connection, table)}. Wait for them or end them (pg_terminate_backend; a "
+                    "prepared transaction: COMMIT PREPARED or ROLLBACK PREPARED), then run this again."
                 )
                 raise LockBusyError(msg) from error
             if warned == began or now - warned >= _TELL_EVERY_S:
