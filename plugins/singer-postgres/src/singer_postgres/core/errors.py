@@ -148,7 +148,6 @@ class SettingInvalidError(SingerPostgresError):
     transient = False
     cure = "Correct the setting that the message names, in the YAML, in .env or in the environment."
     section = "usage"
-    status = os.EX_CONFIG
 
 
 class PoolerError(RunError):
@@ -158,7 +157,6 @@ class PoolerError(RunError):
     transient = False
     cure = "Connect to the server itself, or to a pool with pool_mode = session."
     section = "usage"
-    status = os.EX_CONFIG
 
 
 class ReleaseMismatchError(SingerPostgresError):
@@ -398,7 +396,6 @@ class SourceUnreachableError(SingerPostgresError):
     code = "source_unreachable"
     cure = "Check that the server runs, and check host, port and firewall; the next run reads what this one did not."
     section = "unreachable"
-    status = os.EX_UNAVAILABLE
 
 
 class WarehouseUnreachableError(SingerPostgresError):
@@ -407,7 +404,6 @@ class WarehouseUnreachableError(SingerPostgresError):
     code = "warehouse_unreachable"
     cure = "Check that the server runs, and check host, port and firewall; the next run loads what this one did not."
     section = "unreachable"
-    status = os.EX_UNAVAILABLE
 
 
 class TunnelError(RunError):
@@ -416,7 +412,6 @@ class TunnelError(RunError):
     code = "tunnel_failed"
     cure = "Check host, port, username and private_key of ssh_tunnel."
     section = "unreachable"
-    status = os.EX_UNAVAILABLE
 
 
 class LoginRefusedError(SingerPostgresError):
@@ -426,7 +421,6 @@ class LoginRefusedError(SingerPostgresError):
     transient = False
     cure = "Check user, password and database in .env, and the server's pg_hba.conf."
     section = "unreachable"
-    status = os.EX_UNAVAILABLE
 
 
 class TooManyConnectionsError(SingerPostgresError):
@@ -435,7 +429,6 @@ class TooManyConnectionsError(SingerPostgresError):
     code = "too_many_connections"
     cure = "Wait, lower max_parallel, or raise max_connections."
     section = "unreachable"
-    status = os.EX_UNAVAILABLE
 
 
 class ReadOnlyError(SingerPostgresError):

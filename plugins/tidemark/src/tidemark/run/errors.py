@@ -5,10 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from singer_postgres.core import errors
-from tidemark.errors import TidemarkError
+from tidemark.errors import TidemarkError, UnreachableError, UsageError
 
 if TYPE_CHECKING:
     from tidemark.run.events import Failure
+
+# A tap or target ends with 1 whatever failed. The run ends as a command does that finds the same.
+_STATUSES = {
+    errors.BusyError.code: errors.BusyError.status,
+    **dict.fromkeys((errors.SettingInvalidError.code, errors.PoolerError.code), UsageError.status),
+    **dict.fromkeys(
+        (
+            errors.SourceUnreachableError.code,
+            errors.WarehouseUnreachableError.code,
+            errors.TunnelError.code,
+            errors.LoginRefusedError.code,
+            errors.TooManyConnectionsError.code,
+        ),
+        UnreachableError.status,
+    ),
+}
 
 
 class RunFailedError(TidemarkError):
@@ -18,9 +34,7 @@ class RunFailedError(TidemarkError):
         """Remember the message and the failure that it describes."""
         super().__init__(message)
         self._failure = failure
-        # tap, target or dbt end a run as the same error of a command does
-        kinds = (kind for kind in errors.catalogue() if kind.code == failure.code)
-        self.status = next((kind.status for kind in kinds), TidemarkError.status)
+        self.status = _STATUSES.get(failure.code, TidemarkError.status)
 
     def fields(self) -> dict[str, Any]:
         """Return the failure's fields."""
