@@ -80,11 +80,11 @@ def make_checkout(
     # not pytest's tmp_path: when root runs the tests, the servers' user could not read it
     root = Path(tempfile.mkdtemp(prefix="tidemark-test-", dir=parent or memory()))
     root.chmod(0o755)
-    if stage is None:
-        _clone(root)
-    else:
+    if stage:
         _copy(_project_at(stage, installation), root)
         _link_programs(_project_at(stage, installation), root)
+    else:
+        _clone(root)
     env = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     source_port, warehouse_port = free_ports(2)
     env |= {
@@ -95,7 +95,7 @@ def make_checkout(
     }
     checkout = Checkout(root, env)
     try:
-        if stage is not None:
+        if stage:
             checkout.start_servers()
         yield checkout
     finally:

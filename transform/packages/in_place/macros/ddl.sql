@@ -49,8 +49,6 @@
                                     concat('pid ', pid, ' (', case when is_autovacuum then 'autovacuum' else usename end, ')')
                                 ), ', ')
                                 from ({{ in_place.lock_holders(relation) }}) as holders
-                                -- one that is neither has ended since
-                                where usename is not null or is_autovacuum or prepared is not null
                             ), 'they have ended since') using errcode = 'lock_not_available',
                             hint = 'Wait for these sessions or end them (pg_terminate_backend; a prepared transaction: '
                                 'commit prepared or rollback prepared), then run this again.';
@@ -76,9 +74,7 @@
         and setting::integer <= 2500
         and (
             select bool_and(is_autovacuum) from ({{ in_place.lock_holders(relation) }}) as holders
-            where
-                (usename is not null or is_autovacuum or prepared is not null)
-                {%- if not blocks_readers %} and mode not in ('AccessShareLock', 'RowShareLock'){% endif %}
+            {%- if not blocks_readers %} where mode not in ('AccessShareLock', 'RowShareLock'){% endif %}
         )
 {%- endmacro %}
 
@@ -93,20 +89,23 @@
         held.mode,
         sessions.usename,
         sessions.pid is not null and sessions.usesysid is null as is_autovacuum,
-        (
-            select pg_prepared_xacts.gid
-            from pg_catalog.pg_prepared_xacts
-            inner join pg_catalog.pg_locks as own
-                on own.locktype = 'transactionid' and own.transactionid = pg_prepared_xacts.transaction
-            where held.pid is null and own.virtualtransaction = held.virtualtransaction
-            limit 1
-        ) as prepared
+        transactions.gid as prepared
     from pg_catalog.pg_locks as held
     left join pg_catalog.pg_stat_activity as sessions on sessions.pid = held.pid
+    left join lateral (
+        select pg_prepared_xacts.gid
+        from pg_catalog.pg_prepared_xacts
+        inner join pg_catalog.pg_locks as own
+            on own.locktype = 'transactionid' and own.transactionid = pg_prepared_xacts.transaction
+        where held.pid is null and own.virtualtransaction = held.virtualtransaction
+        limit 1
+    ) as transactions on true
     where
         held.locktype = 'relation'
         and held.granted
         and held.pid is distinct from pg_backend_pid()
+        -- one that is neither has ended since
+        and (sessions.pid is not null or transactions.gid is not null)
         and held.database = (select oid from pg_catalog.pg_database where datname = current_database())
         and held.relation in (
             with tables as (

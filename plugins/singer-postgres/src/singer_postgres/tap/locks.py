@@ -43,16 +43,16 @@ _WHO = "concat('pid ', a.pid, ' (', a.usename, coalesce(', ' || nullif(a.applica
 # who has a lock that keeps readers out of these relations or their indexes, or else the session that waits for one
 _HOLDERS = f"""
     select who from (
-    select l.granted, a.xact_start, coalesce(
-        {prepared_transactions.NAME_OF_HOLDER},
-        case when a.pid is not null then {_WHO} || coalesce(': ' || nullif(left(a.query, 80), ''), '') end
-    ) as who
-    from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a using (pid)
-    where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'
-        and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
-        and (l.relation = any(%(oids)s::bigint[]::oid[]) or l.relation in (
-            select indexrelid from pg_catalog.pg_index where indrelid = any(%(oids)s::bigint[]::oid[])
-        ))
+        select l.granted, a.xact_start, coalesce(
+            {prepared_transactions.NAME_OF_HOLDER},
+            case when a.pid is not null then {_WHO} || coalesce(': ' || nullif(left(a.query, 80), ''), '') end
+        ) as who
+        from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a using (pid)
+        where l.locktype = 'relation' and l.mode = 'AccessExclusiveLock'
+            and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
+            and (l.relation = any(%(oids)s::bigint[]::oid[]) or l.relation in (
+                select indexrelid from pg_catalog.pg_index where indrelid = any(%(oids)s::bigint[]::oid[])
+            ))
     ) named
     where who is not null order by granted desc, xact_start limit 1
 """  # noqa: S608 - of constants

@@ -165,7 +165,8 @@ def of_source(project: Project, source: SourceDefinition) -> list[LogStatus]:
     if not slots:
         return []
     # the row of a slot that no stream follows any more stays
-    followed = [row for row in slots if any(each["slot"] == row["slot"] for each in streams)]
+    names = {(each["source"], each["slot"]) for each in streams}
+    followed = [row for row in slots if (row["source"], row["slot"]) in names]
     source_id, end, faults = _look(project, source, followed)
     # without an answer, the database that was loaded last
     source_id = source_id or slots[0]["source"]
@@ -189,7 +190,7 @@ def of_source(project: Project, source: SourceDefinition) -> list[LogStatus]:
                     )
                     for each in own
                 ),
-                fault=None if fault is None else str(fault),
+                fault=str(fault) if fault else None,
             )
         )
     return found
@@ -200,7 +201,7 @@ def _look(
 ) -> tuple[str | None, str | None, dict[str, SlotMissingError]]:
     """Return the source's identity, where its log ends, and what is wrong with its slots.
 
-    The first two are None if the source does not answer, and the second if it is a standby.
+    A source that does not answer has no identity and no end, and a standby has no end.
 
     Args:
         slots: those that streams follow, maybe of several databases.
